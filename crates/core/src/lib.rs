@@ -1,0 +1,8 @@
+//! The decisions of wemixvisor: everything that can be decided without a disk, a network, a process or a clock.
+//!
+//! Nothing here reads the time; a moment comes in as a value ([`time::Now`]). Nothing here acts; what is to
+//! be done goes out as a value. So every behaviour can be tested, replayed and explained from its inputs.
+
+pub mod head;
+pub mod plan;
+pub mod time;
