@@ -86,7 +86,14 @@ mod tests {
 
     #[test]
     fn what_is_not_a_block_hash_is_refused() {
-        for text in ["", "0x", "0x12", &"f".repeat(64), &format!("0x{}", "g".repeat(64)), &format!("0x{}", "é".repeat(32))] {
+        for text in [
+            "",
+            "0x",
+            "0x12",
+            &"f".repeat(64),
+            &format!("0x{}", "g".repeat(64)),
+            &format!("0x{}", "é".repeat(32)),
+        ] {
             assert_eq!(text.parse::<BlockHash>(), Err(NotABlockHash), "{text}");
         }
     }
