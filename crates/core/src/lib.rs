@@ -8,6 +8,7 @@ pub mod head;
 pub mod height;
 pub mod observation;
 pub mod plan;
+pub mod probation;
 pub mod restart;
 pub mod target;
 pub mod time;
