@@ -80,7 +80,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", " ", "s", "-1s", "+1s", "1.5s", "1 s", " 1s", "1s ", "1S", "1d", "1h30m", "1us", "٣s", "inf"] {
+        for text in
+            ["", " ", "s", "-1s", "+1s", "1.5s", "1 s", " 1s", "1s ", "1S", "1d", "1h30m", "1us", "٣s", "inf"]
+        {
             assert_eq!(parse(text), Err(BadDuration::Form), "{text:?}");
         }
         assert_eq!(parse("30"), Err(BadDuration::NoUnit("30".into())));

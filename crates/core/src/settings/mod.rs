@@ -6,6 +6,7 @@
 //! where it comes from. Nothing here reads a file or the environment: the layers come in as text.
 
 mod defaults;
+mod file;
 mod layers;
 mod rules;
 mod show;
@@ -281,6 +282,3 @@ fn value_of_flag<'a, S: AsRef<str>>(args: &'a [S], name: &str) -> Option<&'a str
     }
     found
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,125 @@
+//! What has to hold for the values, alone and together, beyond being of their kind.
+
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use super::Settings;
+use crate::duration::show;
+
+/// The least size of a log before it is rotated, in bytes: below that a burst would rotate without end.
+const LEAST_LOG_BYTES: u64 = 64 * 1024;
+
+/// A rule that is broken: the keys it is about, and what is wrong.
+pub struct Broken {
+    /// The settings that the rule compares.
+    pub keys: &'static [&'static str],
+    /// What is wrong with them, for a person.
+    pub what: String,
+}
+
+/// The rules that `settings` break.
+pub fn broken(settings: &Settings) -> Vec<Broken> {
+    let mut found = Vec::new();
+    let mut rule = |keys: &'static [&'static str], holds: bool, what: &dyn Fn() -> String| {
+        if !holds {
+            found.push(Broken { keys, what: what() });
+        }
+    };
+    let Settings { node, upgrade, probation, hooks, heights, logs, .. } = settings;
+
+    let positive: [(&'static [&'static str], Duration); 12] = [
+        (&["node.shutdown_grace"], node.shutdown_grace),
+        (&["node.restart_period"], node.restart_period),
+        (&["node.health_check_interval"], node.health_check_interval),
+        (&["upgrade.poll_interval"], upgrade.poll_interval),
+        (&["upgrade.stall_time"], upgrade.stall_time),
+        (&["upgrade.prepare_interval"], upgrade.prepare_interval),
+        (&["upgrade.version_limit"], upgrade.version_limit),
+        (&["probation.must_answer_within"], probation.must_answer_within),
+        (&["probation.must_advance_within"], probation.must_advance_within),
+        (&["hooks.time_limit"], hooks.time_limit),
+        (&["heights.poll_interval"], heights.poll_interval),
+        (&["heights.answer_limit"], heights.answer_limit),
+    ];
+    for (keys, length) in positive {
+        rule(keys, !length.is_zero(), &|| "0 is not possible here".into());
+    }
+
+    rule(&["name"], is_file_name(&settings.name), &|| {
+        format!("{:?} is not a file name: it stands below `bin/`", settings.name)
+    });
+    rule(&["probation.blocks"], probation.blocks > 0, &|| {
+        "0 would take a head that stands still for an advance".into()
+    });
+    rule(&["logs.max_bytes"], logs.max_bytes >= LEAST_LOG_BYTES, &|| {
+        format!("{} bytes are less than the least, {LEAST_LOG_BYTES}", logs.max_bytes)
+    });
+    for address in &heights.rpc_addresses {
+        rule(&["heights.rpc_addresses"], is_address(address), &|| bad_address(address));
+    }
+
+    let (grace, hard) = (node.shutdown_grace, node.stop_hard_limit);
+    rule(&["node.shutdown_grace", "node.stop_hard_limit"], grace <= hard, &|| {
+        format!("the grace of {} is longer than the hard limit of {}", show(grace), show(hard))
+    });
+    let (poll, silent) = (heights.poll_interval, heights.source_silent_after);
+    rule(&["heights.poll_interval", "heights.source_silent_after"], poll <= silent, &|| {
+        format!("polled every {}, a source is always silent for {}", show(poll), show(silent))
+    });
+    let (steady, advance) = (probation.must_be_steady_for, probation.must_advance_within);
+    rule(&["probation.must_be_steady_for", "probation.must_advance_within"], steady <= advance, &|| {
+        format!("no program can be steady for {} within {}", show(steady), show(advance))
+    });
+    let expected = settings.network.profile().chain_id;
+    rule(
+        &["network", "heights.chain_id"],
+        expected.is_none() || settings.expected_chain_id() == expected,
+        &|| {
+            let (network, id) = (settings.network.as_str(), settings.expected_chain_id().unwrap_or_default());
+            format!("{network} has the chain id {}, not {id}", expected.unwrap_or_default())
+        },
+    );
+
+    let (own, data) = (settings.own_dir(), settings.data_dir_for::<&str>(&[]));
+    rule(&["home", "wemixvisor_dir"], own != settings.home, &|| {
+        format!("the supervisor's own directory must not be the home itself: {}", own.display())
+    });
+    rule(&["home", "wemixvisor_dir", "data_dir"], !own.starts_with(&data), &|| {
+        let (own, data) = (own.display(), data.display());
+        format!("the supervisor's own directory {own} lies in the node's data directory {data}")
+    });
+    found
+}
+
+fn is_file_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+}
+
+const SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];
+
+fn is_address(address: &str) -> bool {
+    match address.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            let host = host.rsplit('@').next().unwrap_or_default();
+            let plain = !address.contains(|c: char| c.is_whitespace() || c.is_control());
+            SCHEMES.contains(&scheme) && !host.is_empty() && !host.starts_with(':') && plain
+        }
+        None => Path::new(address).is_absolute(),
+    }
+}
+
+fn bad_address(address: &str) -> String {
+    let shown = super::value::redacted(address);
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let http = format!("http://{rest}");
+    let hint = if is_address(&http) && !rest.contains('/') && rest.contains(':') {
+        format!(" (did you mean {}?)", super::value::redacted(&http))
+    } else {
+        String::new()
+    };
+    format!(
+        "{shown:?} is no http://, https://, ws:// or wss:// address and no absolute path of a socket{hint}"
+    )
+}
