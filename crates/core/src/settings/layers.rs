@@ -273,10 +273,10 @@ impl Merge {
 fn warnings(layers: &Layers) -> Vec<Warning> {
     let mut found = Vec::new();
     for (name, quiet, what) in NOT_SUPPORTED {
-        if let Some(value) = variable(layers, name) {
-            if !quiet.contains(&value.to_ascii_lowercase().as_str()) {
-                found.push(Warning::NotSupported { name, value: value.into(), what });
-            }
+        let value =
+            variable(layers, name).filter(|value| !quiet.contains(&value.to_ascii_lowercase().as_str()));
+        if let Some(value) = value {
+            found.push(Warning::NotSupported { name, value: value.into(), what });
         }
     }
     let known =

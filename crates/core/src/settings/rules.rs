@@ -106,7 +106,10 @@ fn is_address(address: &str) -> bool {
             let plain = !address.contains(|c: char| c.is_whitespace() || c.is_control());
             SCHEMES.contains(&scheme) && !host.is_empty() && !host.starts_with(':') && plain
         }
-        None => Path::new(address).is_absolute(),
+        None => {
+            let path = address.strip_prefix("ipc:").unwrap_or(address);
+            path.starts_with('/') || path.ends_with(".ipc")
+        }
     }
 }
 
