@@ -9,7 +9,8 @@ const MAX_COMPARED: usize = 200;
 /// The `known` texts that are close to `wanted`, the closest first, at most [`MAX_SUGGESTIONS`].
 ///
 /// Close means: the same but for case, or reached with at most one edit for each three characters (at least
-/// one, at most three edits), where an edit inserts, removes or replaces a character or swaps two neighbours.
+/// one, at most three edits), where an edit inserts, removes or replaces a character or swaps two neighbours;
+/// and not more than one edit further away than the closest.
 pub fn near<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let wanted = folded(wanted);
     if wanted.is_empty() || wanted.len() > MAX_COMPARED {
@@ -27,7 +28,9 @@ pub fn near<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&
         .collect();
     found.sort();
     found.dedup();
-    found.into_iter().take(MAX_SUGGESTIONS).map(|(_, candidate)| candidate).collect()
+    let enough = found.first().map_or(0, |(edits, _)| edits + 1);
+    let close = found.into_iter().take_while(|(edits, _)| *edits <= enough);
+    close.take(MAX_SUGGESTIONS).map(|(_, candidate)| candidate).collect()
 }
 
 /// The end of an error message that offers `near` matches: ` (did you mean a, b or c?)`; empty for none.
@@ -97,6 +100,7 @@ mod tests {
         let known = ["v2.0.0", "v2.1.0", "v2.0.1", "v2.0.10", "croissant"];
         assert_eq!(near("V2.0.0", known), ["v2.0.0", "v2.0.1", "v2.0.10"]);
         assert_eq!(near("crossaint", known), ["croissant"]);
+        assert_eq!(near("DAEMON_HOEM", ["DAEMON_NAME", "DAEMON_HOME"]), ["DAEMON_HOME"]);
         assert_eq!(near("brioche", known), Vec::<&str>::new());
         assert_eq!(near("", known), Vec::<&str>::new());
         assert_eq!(near("x", ["a", "b"]), Vec::<&str>::new());

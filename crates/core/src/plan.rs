@@ -181,3 +181,6 @@ pub struct PlanInfo {
     /// Checksums by platform, as `sha256:<hex>` or `sha512:<hex>`.
     pub checksums: BTreeMap<String, String>,
 }
+
+#[cfg(test)]
+mod tests;

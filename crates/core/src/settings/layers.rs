@@ -252,6 +252,7 @@ impl Merge {
             let Some(path) = path else { continue };
             let Ok(rest) = path.strip_prefix("~") else { continue };
             match user_home {
+                Some(user_home) if rest.as_os_str().is_empty() => *path = user_home.into(),
                 Some(user_home) => *path = Path::new(user_home).join(rest),
                 None => {
                     self.unread.insert(key);
@@ -281,7 +282,7 @@ fn warnings(layers: &Layers) -> Vec<Warning> {
     }
     let known =
         || TABLE.iter().map(|setting| setting.env).chain(NOT_SUPPORTED.iter().map(|(name, ..)| *name));
-    for (name, _) in &layers.env {
+    for (name, _) in layers.env.iter().filter(|(_, value)| !value.is_empty()) {
         if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !known().any(|other| other == name) {
             found.push(Warning::UnknownVariable { name: name.clone(), near: near(name, known()) });
         }

@@ -282,3 +282,6 @@ fn value_of_flag<'a, S: AsRef<str>>(args: &'a [S], name: &str) -> Option<&'a str
     }
     found
 }
+
+#[cfg(test)]
+mod tests;
