@@ -11,6 +11,9 @@
 mod batch;
 mod read;
 mod schema;
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Plain files, processes and clocks will do for tests.
+mod tests;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
