@@ -172,9 +172,9 @@ impl HeightView {
         self.progress_at.map(|at| now.since(at))
     }
 
-    /// How long no source has given a head; `None` when none ever has since the node's last start.
-    pub fn silent_for(&self, now: MonoMs) -> Option<Duration> {
-        self.answered_at.map(|at| now.since(at))
+    /// When a source gave a head last; `None` when none has since the node's last start.
+    pub fn answered_at(&self) -> Option<MonoMs> {
+        self.answered_at
     }
 
     /// The estimated time between two blocks.
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(view.head_seen(0, Head { block_time: Some(900), ..head(7) }, at(500)), Change::Same);
         assert_eq!(view.head().unwrap().head.block_time, Some(900));
         assert_eq!(view.still_for(MonoMs(700)), Some(Duration::from_millis(700)));
-        assert_eq!(view.silent_for(MonoMs(700)), Some(Duration::from_millis(200)));
+        assert_eq!(view.answered_at(), Some(MonoMs(500)));
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
     fn an_interruption_does_not_count_as_pace_or_stillness() {
         let mut view = walked(&[(100, 0), (101, 1000)]);
         view.interrupted(MonoMs(60_000));
-        assert_eq!(view.silent_for(MonoMs(61_000)), None);
+        assert_eq!(view.answered_at(), None);
         assert_eq!(view.still_for(MonoMs(61_000)), Some(Duration::from_secs(1)));
         view.head_seen(0, head(102), at(62_000));
         assert_eq!(view.block_time(), Some(Duration::from_secs(1)));

@@ -5,6 +5,7 @@
 
 pub mod command_line;
 pub mod duration;
+pub mod engine;
 pub mod exit;
 pub mod head;
 pub mod height;
@@ -13,6 +14,7 @@ pub mod observation;
 pub mod plan;
 pub mod plan_file;
 pub mod probation;
+pub mod readiness;
 pub mod restart;
 pub mod settings;
 pub mod target;

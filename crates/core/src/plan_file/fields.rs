@@ -125,11 +125,9 @@ fn info(item: &Object) -> Result<PlanInfo, PlanFault> {
 
 /// The object that a text holds.
 fn object_in(text: &str) -> Result<Object, PlanFault> {
-    match serde_json::from_str(text).map(|Strict(value)| value) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => Err(PlanFault::Info(found(&other))),
-        Err(error) => Err(PlanFault::Info(error.to_string())),
-    }
+    let Strict(value) = serde_json::from_str(text).map_err(|error| PlanFault::Info(error.to_string()))?;
+    let not_an_object = || PlanFault::Info(found(&value));
+    value.as_object().cloned().ok_or_else(not_an_object)
 }
 
 fn inside_info(fault: PlanFault) -> PlanFault {

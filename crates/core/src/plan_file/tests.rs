@@ -148,6 +148,8 @@ fn one_checksum_stands_for_any_platform() {
     assert_eq!(twice.info.checksums.len(), 1);
     let said = with(json!({"checksum": short, "info": {"checksums": {"any": long}}})).unwrap_err();
     assert!(said.ends_with("there are two different values for `checksums` of any"), "{said}");
+    let said = with(json!({"info": {"checksum": short, "checksums": {"any": long}}})).unwrap_err();
+    assert!(said.ends_with("there are two different values for `checksums` of any"), "{said}");
     assert!(with(json!({"checksum": 5})).unwrap_err().contains("`checksum` takes a text, or"));
     assert!(with(json!({"checksums": {"any": " "}})).unwrap_err().contains("`checksums.any` takes a text"));
 }

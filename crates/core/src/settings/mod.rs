@@ -18,6 +18,8 @@ pub use show::{Row, docs_table};
 pub use table::{Applies, Setting, TABLE, setting};
 pub use value::Kind;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -236,7 +238,7 @@ impl Settings {
 
     /// The data directory of a node that runs with `node_args`: `data_dir`, or the node's own `--datadir`
     /// (read from the home, where the node runs), or `data` in the home.
-    pub fn data_dir_for<S: AsRef<str>>(&self, node_args: &[S]) -> PathBuf {
+    pub fn data_dir_for<S: AsRef<OsStr>>(&self, node_args: &[S]) -> PathBuf {
         let from_args = || value_of_flag(node_args, "datadir").map(PathBuf::from);
         self.home.join(self.data_dir.clone().or_else(from_args).unwrap_or_else(|| "data".into()))
     }
@@ -269,15 +271,16 @@ impl Settings {
 
 /// The value of the flag `name` in a geth-like command line: `--name value`, `--name=value`, also with one
 /// dash; the last one counts. Words after `--` are no flags.
-fn value_of_flag<'a, S: AsRef<str>>(args: &'a [S], name: &str) -> Option<&'a str> {
+fn value_of_flag<'a, S: AsRef<OsStr>>(args: &'a [S], name: &str) -> Option<&'a OsStr> {
     let mut words = args.iter().map(AsRef::as_ref).take_while(|word| *word != "--");
     let mut found = None;
     while let Some(word) = words.next() {
-        let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else { continue };
-        match flag.strip_prefix(name) {
-            Some("") => found = words.next().or(found),
-            Some(rest) => found = rest.strip_prefix('=').or(found),
-            None => {}
+        let word = word.as_bytes();
+        let Some(flag) = word.strip_prefix(b"--").or_else(|| word.strip_prefix(b"-")) else { continue };
+        match flag.strip_prefix(name.as_bytes()) {
+            Some([]) => found = words.next().or(found),
+            Some([b'=', value @ ..]) => found = Some(OsStr::from_bytes(value)),
+            _ => {}
         }
     }
     found

@@ -137,6 +137,8 @@ fn the_data_directory_is_found_in_the_nodes_arguments() {
     assert_eq!(found(&["--datadir.ancient", "/a"]), "/h/data");
     assert_eq!(found(&["--datadir"]), "/h/data");
     assert_eq!(found(&["--", "--datadir", "/d"]), "/h/data");
+    let raw = std::ffi::OsString::from("--datadir=/raw");
+    assert_eq!(settings.data_dir_for(&[raw]), PathBuf::from("/raw"));
 }
 
 #[test]

@@ -1,0 +1,541 @@
+//! The engine: one state, one input at a time, and what follows from it.
+//!
+//! [`Engine::handle`] takes what happened and returns a [`Decision`]: entries that must be durable, then
+//! effects. Everything the supervisor does begins here and nowhere else. The caller works on a clone and
+//! keeps it only when the entries were written: what could not be written down has not been decided.
+//!
+//! The parts: [`node`] keeps the process (one at most), `plans` the schedule and its readiness, `saga` drives
+//! the upgrade along the table of [`crate::upgrade`], `orders` answers people, [`snapshot`] tells how it
+//! stands, `boot` finds the way back in after the supervisor itself was gone.
+
+mod boot;
+pub mod node;
+mod orders;
+mod plans;
+pub mod port;
+mod saga;
+pub mod snapshot;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+pub use boot::{Boot, LastExit, RunningNode};
+use node::{Node, Overdue};
+use port::{
+    Decision, Effect, Entry, Event, ExitWith, Facts, HistoryEntry, Input, Launch, LineOverride, Order, Pin,
+    ProbeFor,
+};
+
+use crate::command_line::CommandLine;
+use crate::exit::{ExitClass, NodeExit, classify};
+use crate::head::Head;
+use crate::height::{Change, HeightView};
+use crate::observation::{Answer, Observation};
+use crate::probation::{ProbationLimits, Reference};
+use crate::restart::{Restart, RestartHistory, RestartLimits};
+use crate::settings::Settings;
+use crate::target::Target;
+use crate::time::{MonoMs, Now, millis};
+use plans::PlanBook;
+use saga::UnderWay;
+
+/// In probation the node is asked so often.
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// Everything the supervisor knows and decides from.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    settings: Arc<Settings>,
+    sources: Arc<Vec<String>>,
+    /// The command line the supervisor was given for the node.
+    given_line: CommandLine,
+    /// The one the node is started with.
+    line: CommandLine,
+    /// Where `current` points.
+    target: Target,
+    node: Node,
+    restarts: RestartHistory,
+    /// Set when the restart budget is used up: why the node does not run.
+    node_failed: Option<String>,
+    last_exit: Option<NodeExit>,
+    heights: HeightView,
+    reference: Reference,
+    /// The node has the `istanbul_*` methods: a WBFT client.
+    is_wbft: bool,
+    plans: PlanBook,
+    upgrade: Option<UnderWay>,
+    /// An upgrade's journal that cannot be followed: nothing is done in its name.
+    stuck: Option<String>,
+    last_upgrade: Option<Arc<HistoryEntry>>,
+    pins: Vec<Pin>,
+    last_id: u64,
+    /// A number of this node's own, for the stagger of windows and restarts.
+    stagger: u64,
+    probe: Probe,
+    poll_every: Duration,
+    alerts: BTreeMap<&'static str, String>,
+    shutdown: bool,
+    /// The supervisor has been told to end; nothing is decided any more.
+    ended: bool,
+    /// A restart that was ordered: the node is to be started when it is down.
+    restart_ordered: bool,
+    /// When the supervisor began, for the silence of sources that never spoke.
+    started: MonoMs,
+}
+
+/// The rounds of questions to the node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Probe {
+    asking: bool,
+    next: MonoMs,
+}
+
+impl Engine {
+    /// Takes in one input and decides what follows.
+    pub fn handle(&mut self, input: Input, now: Now) -> Decision {
+        let mut out = Decision::default();
+        if !self.ended {
+            self.take_in(input, now, &mut out);
+            self.progress(now, &mut out);
+        }
+        out
+    }
+
+    fn take_in(&mut self, input: Input, now: Now, out: &mut Decision) {
+        match input {
+            Input::Tick => {}
+            Input::Head { source, head } => self.head(source, head, now, out),
+            Input::SourceFailed { source, reason } => self.heights.failed(source, reason),
+            Input::SourceRecovered { source } => self.heights.recovered(source),
+            Input::Plans(read) => self.plans_read(read, now, out),
+            Input::Checked { name, check } => self.plan_checked(&name, check, now, out),
+            Input::Verified { target, result } => self.verified(&target, result, now, out),
+            Input::NodeUp { launch, pid } => self.node_up(launch, pid, now, out),
+            Input::LaunchFailed { launch, reason } => self.launch_failed(launch, &reason, now, out),
+            Input::NodeExited { launch, exit } => self.node_exited(launch, exit, now, out),
+            Input::Work(sample) => self.node.worked(sample, now.mono),
+            Input::HookEnded { step, result } => self.hook_ended(step, result, now, out),
+            Input::Switched { target, result } => self.switched(target, result, now, out),
+            Input::Observed { launch, round } => self.observed(launch, &round, now, out),
+            Input::Sealing(answer) => self.node.sealing(&answer, now.mono, out),
+            Input::Order { ticket, order } => self.order(ticket, order, now, out),
+            Input::PlansEdited { ticket, result, message } => {
+                self.plans_edited(ticket, result, message, now, out)
+            }
+            Input::Shutdown => self.shut_down(now, out),
+        }
+    }
+
+    /// What is due by time alone, and what has become possible.
+    fn progress(&mut self, now: Now, out: &mut Decision) {
+        if let Some(overdue) = self.node.tick(&self.settings.clone(), now.mono, out) {
+            self.stop_overdue(overdue, now, out);
+        }
+        self.saga_progress(now, out);
+        self.plans_progress(now, out);
+        self.probe_progress(now, out);
+        self.watch_heights(now, out);
+        self.set_pace(now, out);
+        if self.shutdown && !self.node.has_process() && !self.ended {
+            self.ended = true;
+            out.entries.push(Entry::Facts(Box::new(self.facts())));
+            let class = self.last_exit.as_ref().map(classify);
+            let code = match (&self.last_exit, class) {
+                (Some(exit), Some(class)) if class != ExitClass::Asked => ExitWith::Node(exit.status),
+                _ => ExitWith::Success,
+            };
+            out.effects.push(Effect::Exit(code));
+        }
+    }
+
+    /// The next moment at which something is due by time alone.
+    pub fn next_wake(&self, now: Now) -> Option<MonoMs> {
+        let probing = (self.node.is_serving() && !self.probe.asking).then_some(self.probe.next);
+        [
+            self.node.next_wake(&self.settings),
+            self.saga_next_wake(),
+            self.plans_next_wake(now),
+            probing,
+            self.silence_due_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn head(&mut self, source: usize, head: Head, now: Now, out: &mut Decision) {
+        // What was still under way when the node ended says nothing about the node that is to come.
+        if !self.node.has_process() {
+            return;
+        }
+        let before = self.heights.head();
+        let change = self.heights.head_seen(source, head, now);
+        match change {
+            Change::Same => {}
+            Change::Up(_) => {
+                self.node.head_moved(now.mono, out);
+                self.saga_head(now, out);
+            }
+            Change::Down(by) => {
+                let data = json!({ "height": head.height, "by": by });
+                let from = before.map_or(0, |seen| seen.head.height);
+                self.event(
+                    out,
+                    "heights",
+                    "head_went_down",
+                    format!("the head went down from {from} to {}", head.height),
+                    data,
+                );
+                self.saga_head(now, out);
+            }
+            Change::Replaced => self.saga_head(now, out),
+        }
+        if before.is_none() {
+            self.probe.next = now.mono;
+        }
+    }
+
+    fn node_up(&mut self, launch: u64, pid: u32, now: Now, out: &mut Decision) {
+        if !self.node.is_up(launch, pid, now.mono) {
+            return;
+        }
+        self.node_failed = None;
+        self.clear("node_down", out);
+        let program = self
+            .node
+            .up()
+            .and_then(|up| up.target.clone())
+            .map_or_else(String::new, |target| target.to_string());
+        self.event(
+            out,
+            "node",
+            "node_started",
+            format!("the node runs ({program}, pid {pid})"),
+            json!({ "pid": pid, "version": program }),
+        );
+        out.effects.push(Effect::SourcesUp);
+        self.probe.next = now.mono.after(PROBE_EVERY);
+        self.saga_node_up(now, out);
+        if self.shutdown || !self.node.wanted {
+            self.stop_node(false, now, out);
+        }
+    }
+
+    fn launch_failed(&mut self, launch: u64, reason: &str, now: Now, out: &mut Decision) {
+        let Some(_) = self.node.is_down(launch, now.mono) else { return };
+        self.event(
+            out,
+            "node",
+            "node_start_failed",
+            format!("the node could not be started: {reason}"),
+            json!({}),
+        );
+        if !self.saga_node_down(&format!("it could not be started: {reason}"), now, out) {
+            self.restart_by_policy(ExitClass::Loader, None, reason.to_owned(), now, out);
+        }
+    }
+
+    fn node_exited(&mut self, launch: u64, exit: NodeExit, now: Now, out: &mut Decision) {
+        let Some(uptime) = self.node.is_down(launch, now.mono) else { return };
+        let class = classify(&exit);
+        let text = exit.describe();
+        let uptime_ms = uptime.map(millis);
+        let data =
+            json!({ "class": class, "status": exit.status, "uptime_ms": uptime_ms, "tail": exit.tail });
+        self.event(out, "node", "node_stopped", format!("the node {text}"), data);
+        self.last_exit = Some(exit);
+        self.heights.interrupted(now.mono);
+        self.probe.asking = false;
+        out.entries.push(Entry::Facts(Box::new(self.facts())));
+        out.effects.push(Effect::SourcesDown);
+        if self.shutdown || self.saga_node_down(&text, now, out) {
+            return;
+        }
+        if self.restart_ordered {
+            self.restart_ordered = false;
+            self.start_node(now, out);
+        } else if self.node.wanted {
+            // An end at the last block of the old rules may be what a plan waits for.
+            self.plans_progress(now, out);
+            if self.plans.verifying.is_none() {
+                self.restart_by_policy(class, uptime, text, now, out);
+            }
+        }
+    }
+
+    fn restart_by_policy(
+        &mut self,
+        class: ExitClass,
+        uptime: Option<Duration>,
+        why: String,
+        now: Now,
+        out: &mut Decision,
+    ) {
+        let node = &self.settings.node;
+        let limits = RestartLimits {
+            enabled: node.restart_on_failure,
+            max_restarts: node.max_restarts,
+            period: node.restart_period,
+            healthy_uptime: node.healthy_uptime,
+        };
+        match self.restarts.ended(&limits, class, uptime, now.mono, self.stagger ^ now.wall.0) {
+            Restart::After(delay) => {
+                let text = format!("the node {why}; it is started again in {:.1} s", delay.as_secs_f64());
+                self.raise("node_down", text, out);
+                self.start_node_after(delay, now, out);
+            }
+            Restart::GiveUp if !limits.enabled => {
+                self.ended = true;
+                let status =
+                    self.last_exit.as_ref().map_or(crate::exit::WaitStatus::Unknown, |exit| exit.status);
+                out.effects.push(Effect::Exit(ExitWith::Node(status)));
+            }
+            Restart::GiveUp => {
+                let text = format!(
+                    "the node is down and not started again: {} restarts within {} s did not help. Last: the node {why}. \
+                     Mend the cause, then: wemixvisor restart",
+                    limits.max_restarts,
+                    limits.period.as_secs()
+                );
+                self.node_failed = Some(why);
+                self.raise("node_down", text, out);
+            }
+        }
+    }
+
+    fn start_node(&mut self, now: Now, out: &mut Decision) {
+        self.start_node_after(Duration::ZERO, now, out);
+    }
+
+    fn start_node_after(&mut self, delay: Duration, now: Now, out: &mut Decision) {
+        let (target, line) = (self.target.clone(), self.line.clone());
+        self.launch(target, line, None, delay, now, out);
+    }
+
+    fn launch(
+        &mut self,
+        target: Target,
+        line: CommandLine,
+        sha256: Option<String>,
+        delay: Duration,
+        now: Now,
+        out: &mut Decision,
+    ) {
+        let launch = Launch { launch: self.next_id(now), target, line, sha256 };
+        let floor = self.settings.restart_floor();
+        self.node.start(launch, delay, floor, now.mono, out);
+    }
+
+    /// Stops the node; where a moment may be chosen, at the one that suits the client (NODES.md 5 and 6).
+    fn stop_node(&mut self, at_its_moment: bool, now: Now, out: &mut Decision) {
+        let moment = match (at_its_moment && self.settings.validator, self.is_wbft) {
+            (false, _) => node::Moment::Now,
+            (true, true) => node::Moment::FreshHead,
+            (true, false) => node::Moment::NotSealing,
+        };
+        self.node.stop(moment, self.settings.node.stop_moment_limit, now.mono, out);
+    }
+
+    fn stop_overdue(&mut self, overdue: Overdue, _now: Now, out: &mut Decision) {
+        self.raise("stop_overdue", overdue.describe(), out);
+    }
+
+    fn shut_down(&mut self, now: Now, out: &mut Decision) {
+        self.shutdown = true;
+        self.node.wanted = false;
+        self.stop_node(false, now, out);
+    }
+
+    fn probe_progress(&mut self, now: Now, out: &mut Decision) {
+        let Some(launch) = self.node.up().map(|up| up.launch).filter(|_| self.node.is_serving()) else {
+            return;
+        };
+        if self.probe.asking || now.mono < self.probe.next {
+            return;
+        }
+        self.probe.asking = true;
+        let pinned = self.probation().and_then(|probation| probation.pinned()).map(|(height, _)| height);
+        out.effects.push(Effect::Probe(ProbeFor { launch, pinned, own_seal: self.settings.validator }));
+    }
+
+    fn observed(&mut self, launch: u64, round: &Observation, now: Now, out: &mut Decision) {
+        // The answers of a node that is gone say nothing about the one that runs.
+        if self.node.up().is_none_or(|up| up.launch != launch) {
+            return;
+        }
+        self.probe.asking = false;
+        let every =
+            if self.probation().is_some() { PROBE_EVERY } else { self.settings.node.health_check_interval };
+        self.probe.next = now.mono.after(every);
+        if !self.node.is_serving() {
+            return;
+        }
+        if self.probation().is_some() {
+            self.saga_observed(round, now, out);
+        } else if matches!(round.head, Answer::Known(_)) {
+            self.refresh_reference(round, now);
+            out.entries.push(Entry::Facts(Box::new(self.facts())));
+        } else {
+            self.probe.next = now.mono.after(every.min(Duration::from_secs(1)));
+        }
+    }
+
+    fn refresh_reference(&mut self, round: &Observation, now: Now) {
+        let known = &mut self.reference;
+        known.client_version = round.client_version.known().cloned().or(known.client_version.take());
+        known.chain_id = round.chain_id.known().copied().or(known.chain_id);
+        known.genesis = round.genesis.known().copied().or(known.genesis);
+        self.is_wbft |= round.own_seal.known().is_some();
+        if let Answer::Known(head) = round.head {
+            if let Some(hash) = head.hash {
+                self.heights.remember_hash(head.height, hash);
+            }
+            if let Some(seconds) = head.block_time {
+                self.reference.lag_ms = Some(millis(crate::height::lag(seconds, now.wall)));
+            }
+        }
+    }
+
+    /// What the node says of itself and its chain, as known now; the pin lies below `height`.
+    fn reference_below(&self, height: u64) -> Reference {
+        let head = self.heights.head().map(|seen| seen.head.height).or(self.reference.head);
+        let pinned = self.heights.newest_hash(height.saturating_sub(1));
+        let remembered = self.reference.pinned.filter(|(at, _)| *at < height);
+        let lag_ms = self.heights.lag().map(millis).or(self.reference.lag_ms);
+        Reference { head, pinned: pinned.or(remembered), lag_ms, ..self.reference.clone() }
+    }
+
+    fn facts(&self) -> Facts {
+        let line = (self.line != self.given_line)
+            .then(|| LineOverride { given: self.given_line.clone(), line: self.line.clone() });
+        Facts {
+            last_id: self.last_id,
+            reference: self.reference_below(u64::MAX),
+            block_time_ms: self.heights.block_time().map(millis),
+            line,
+        }
+    }
+
+    /// A number that was never used before, in this life or an earlier one.
+    fn next_id(&mut self, now: Now) -> u64 {
+        self.last_id = (self.last_id + 1).max(now.wall.0);
+        self.last_id
+    }
+
+    fn limits(&self) -> ProbationLimits {
+        let set = &self.settings.probation;
+        ProbationLimits {
+            must_answer_within: set.must_answer_within,
+            must_be_steady_for: set.must_be_steady_for,
+            must_advance_within: set.must_advance_within,
+            advance_blocks: set.blocks,
+            in_step_blocks: set.in_step_blocks,
+            min_peers: set.min_peers,
+        }
+    }
+
+    fn silence_due_at(&self) -> Option<MonoMs> {
+        if !self.node.is_serving() || self.alerts.contains_key("heights_silent") {
+            return None;
+        }
+        Some(self.silent_since()?.after(self.settings.heights.source_silent_after))
+    }
+
+    fn silent_since(&self) -> Option<MonoMs> {
+        let up = self.node.up()?;
+        Some(self.heights.answered_at().unwrap_or(up.since.max(self.started)))
+    }
+
+    fn watch_heights(&mut self, now: Now, out: &mut Decision) {
+        let limit = self.settings.heights.source_silent_after;
+        let silent =
+            self.silent_since().map(|since| now.mono.since(since)).filter(|_| self.node.is_serving());
+        match silent {
+            Some(silent) if silent >= limit => {
+                let reasons: Vec<_> = self.heights.failures().iter().flatten().map(String::as_str).collect();
+                let reasons = if reasons.is_empty() { "no answer".to_owned() } else { reasons.join("; ") };
+                let text = format!(
+                    "no source has told a height for {} s ({reasons}): no upgrade can fire before one does",
+                    limit.as_secs()
+                );
+                self.raise_once("heights_silent", text, out);
+            }
+            _ => self.clear("heights_silent", out),
+        }
+    }
+
+    /// Polls more often as the next plan comes near.
+    fn set_pace(&mut self, now: Now, out: &mut Decision) {
+        let usual = self.settings.heights.poll_interval;
+        let every = match self.time_to_next_plan(now) {
+            Some(left) if left <= Duration::from_secs(10) => usual.min(Duration::from_millis(250)),
+            Some(left) if left <= Duration::from_secs(60) => usual.min(Duration::from_secs(1)),
+            _ => usual,
+        };
+        if every != self.poll_every {
+            self.poll_every = every;
+            out.effects.push(Effect::PollEvery(every));
+        }
+    }
+
+    fn event(
+        &self,
+        out: &mut Decision,
+        topic: &str,
+        kind: &str,
+        message: impl Into<String>,
+        mut data: Value,
+    ) {
+        if let Value::Object(fields) = &mut data {
+            fields.insert("message".into(), Value::String(message.into()));
+        }
+        out.entries.push(Entry::Event(Event { topic: topic.into(), kind: kind.into(), data }));
+    }
+
+    /// Raises an alert, or changes its text.
+    fn raise(&mut self, kind: &'static str, text: String, out: &mut Decision) {
+        if self.alerts.get(kind) != Some(&text) {
+            self.event(out, "alerts", kind, text.clone(), json!({}));
+            self.alerts.insert(kind, text);
+        }
+    }
+
+    /// Raises an alert unless it stands already.
+    fn raise_once(&mut self, kind: &'static str, text: String, out: &mut Decision) {
+        if !self.alerts.contains_key(kind) {
+            self.raise(kind, text, out);
+        }
+    }
+
+    fn clear(&mut self, kind: &'static str, out: &mut Decision) {
+        if let Some(text) = self.alerts.remove(kind) {
+            self.event(out, "alerts", &format!("{kind}_over"), format!("over: {text}"), json!({}));
+        }
+    }
+
+    fn reply(out: &mut Decision, ticket: u64, result: Result<String, port::Refused>) {
+        out.effects.push(Effect::Reply { ticket, result });
+    }
+
+    /// New settings are in force from now on. What needs a restart of the node is said by the caller.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = Arc::new(settings);
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn order(&mut self, ticket: u64, order: Order, now: Now, out: &mut Decision) {
+        if let Some(result) = self.ordered(ticket, order, now, out) {
+            Self::reply(out, ticket, result);
+        }
+    }
+}

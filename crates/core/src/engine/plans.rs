@@ -1,0 +1,425 @@
+//! The schedule: which plans wait, whether they are ready, and which one is due.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::port::{Decision, Effect, PlanEdit, RefusalCode, Refused, Verified};
+use super::{Engine, node};
+use crate::head::Height;
+use crate::plan::{Plan, PlanName, SwitchMode};
+use crate::readiness::Check;
+use crate::settings::Late;
+use crate::target::Target;
+use crate::time::{MonoMs, Now};
+use crate::trigger::{Situation, Why, due, firing_height, stands_before};
+
+/// A plan that is not ready is looked at again so often: what it lacks may be put there any moment.
+const NOT_READY_RECHECK: Duration = Duration::from_secs(60);
+
+/// A due plan whose program failed its verification is tried again so often.
+const BLOCKED_RETRY: Duration = Duration::from_secs(5);
+
+/// The plans of the plan file, as last read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PlanBook {
+    /// In order of height.
+    pub scheduled: Vec<Scheduled>,
+    /// Why the file as it stands cannot be used, if so. What was read before stays in force.
+    pub problem: Option<String>,
+    /// Plans that were carried out: found again, they are not run again.
+    pub finished: Vec<(PlanName, Height)>,
+    /// A verification under way.
+    pub verifying: Option<Verifying>,
+}
+
+/// A waiting plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scheduled {
+    /// The plan.
+    pub plan: Plan,
+    /// Its last preparation.
+    pub check: Option<Check>,
+    /// Why it did not fire although it was due.
+    pub blocked: Option<String>,
+    /// The head was once seen below its height: it is not late.
+    pub seen_below: bool,
+    /// It came too late, and such plans are refused.
+    pub refused: bool,
+    checking: bool,
+    check_at: MonoMs,
+    retry_at: MonoMs,
+}
+
+/// A verification under way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verifying {
+    pub(super) target: Target,
+    pub(super) plan: Option<Plan>,
+    pub(super) why: Why,
+    pub(super) ticket: Option<u64>,
+}
+
+impl PlanBook {
+    /// The plan of this name.
+    pub fn get(&self, name: &PlanName) -> Option<&Scheduled> {
+        self.scheduled.iter().find(|scheduled| scheduled.plan.name == *name)
+    }
+
+    fn get_mut(&mut self, name: &PlanName) -> Option<&mut Scheduled> {
+        self.scheduled.iter_mut().find(|scheduled| scheduled.plan.name == *name)
+    }
+
+    fn is_finished(&self, plan: &Plan) -> bool {
+        self.finished.iter().any(|(name, height)| *name == plan.name && *height == plan.height)
+    }
+}
+
+impl Engine {
+    pub(super) fn plans_read(&mut self, read: Result<Vec<Plan>, String>, now: Now, out: &mut Decision) {
+        let mut plans = match read {
+            Ok(plans) => plans,
+            Err(problem) => {
+                let text =
+                    format!("the plan file cannot be used, the last good plans stay in force: {problem}");
+                self.raise("plan_file", text, out);
+                self.plans.problem = Some(problem);
+                return;
+            }
+        };
+        self.plans.problem = None;
+        self.clear("plan_file", out);
+        plans.sort_by_key(|plan| plan.height);
+        let before = std::mem::take(&mut self.plans.scheduled);
+        for gone in before.iter().filter(|old| !plans.iter().any(|plan| plan.name == old.plan.name)) {
+            let name = &gone.plan.name;
+            let own = self.upgrade.as_ref().is_some_and(|under_way| under_way.is_for(name));
+            if !own && !self.plans.is_finished(&gone.plan) {
+                self.plan_event(
+                    out,
+                    "upgrade_cancelled",
+                    &gone.plan,
+                    format!("upgrade {name} is off the schedule"),
+                );
+            }
+        }
+        for plan in plans {
+            let old = before.iter().find(|old| old.plan.name == plan.name);
+            if let Some(same) = old.filter(|old| old.plan == plan) {
+                self.plans.scheduled.push(same.clone());
+                continue;
+            }
+            if self.plans.is_finished(&plan) || self.target == Target::Upgrade(plan.name.clone()) {
+                self.drop_finished(&plan, out);
+                continue;
+            }
+            let (kind, verb) = match old {
+                Some(_) => ("upgrade_updated", "changed"),
+                None => ("upgrade_scheduled", "scheduled"),
+            };
+            let text =
+                format!("upgrade {} {verb}: height {}, switch {}", plan.name, plan.height, plan.switch);
+            self.plan_event(out, kind, &plan, text);
+            self.plans.scheduled.push(Scheduled {
+                plan,
+                check: None,
+                blocked: None,
+                seen_below: false,
+                refused: false,
+                checking: false,
+                check_at: now.mono,
+                retry_at: now.mono,
+            });
+        }
+        self.cancel_if_unplanned(now, out);
+        self.refresh_readiness_alert(out);
+    }
+
+    pub(super) fn plan_checked(&mut self, name: &PlanName, check: Check, now: Now, out: &mut Decision) {
+        let interval = self.settings.upgrade.prepare_interval;
+        let Some(scheduled) = self.plans.get_mut(name) else { return };
+        scheduled.checking = false;
+        let ready = check.is_ready();
+        let again = if ready { interval } else { interval.min(NOT_READY_RECHECK) };
+        scheduled.check_at = now.mono.after(again);
+        let news = scheduled.check.as_ref().is_none_or(|old| old.problems() != check.problems());
+        scheduled.check = Some(check.clone());
+        let plan = scheduled.plan.clone();
+        if ready {
+            // What stood in the way may be gone: no need to wait for the next retry.
+            scheduled.retry_at = now.mono;
+        }
+        if news {
+            let (kind, text) = if ready {
+                ("upgrade_ready", format!("upgrade {name} is ready for height {}", plan.height))
+            } else {
+                let problems = check.problems().join("; ");
+                ("upgrade_not_ready", format!("upgrade {name} is not ready: {problems}"))
+            };
+            self.plan_event(out, kind, &plan, text);
+        }
+        self.refresh_readiness_alert(out);
+    }
+
+    /// One alert for all plans that are not ready; gone when all are.
+    fn refresh_readiness_alert(&mut self, out: &mut Decision) {
+        let lacking: Vec<_> = self
+            .plans
+            .scheduled
+            .iter()
+            .filter_map(|scheduled| {
+                let check = scheduled.check.as_ref().filter(|check| !check.is_ready())?;
+                Some(format!(
+                    "upgrade {} (height {}) is not ready: {}",
+                    scheduled.plan.name,
+                    scheduled.plan.height,
+                    check.problems().join("; ")
+                ))
+            })
+            .collect();
+        if lacking.is_empty() {
+            self.clear("not_ready", out);
+        } else {
+            self.raise("not_ready", lacking.join(" | "), out);
+        }
+    }
+
+    /// Checks that are due, then the first plan that is due.
+    pub(super) fn plans_progress(&mut self, now: Now, out: &mut Decision) {
+        if self.shutdown {
+            return;
+        }
+        for scheduled in &mut self.plans.scheduled {
+            if !scheduled.checking && scheduled.check_at <= now.mono {
+                scheduled.checking = true;
+                out.effects.push(Effect::Prepare(Box::new(scheduled.plan.clone())));
+            }
+        }
+        let blocked = self.plans.scheduled.iter().any(|scheduled| scheduled.blocked.is_some());
+        if !blocked {
+            self.clear("blocked", out);
+        }
+        if self.upgrade.is_some()
+            || self.stuck.is_some()
+            || self.plans.verifying.is_some()
+            || !self.node.wanted
+        {
+            return;
+        }
+        let situation = self.situation(now);
+        if let Some((plan, why)) = self.first_due(&situation, now, out) {
+            if !self.settings.upgrade.enabled {
+                let text = format!(
+                    "upgrade {} is due (height {}) but upgrades are switched off (upgrade.enabled = false): nothing is done",
+                    plan.name, plan.height
+                );
+                self.raise_once("disabled", text, out);
+                return;
+            }
+            self.verify(Some(plan), None, why, None, out);
+        }
+        self.watch_standstill(&situation, out);
+    }
+
+    fn first_due(&mut self, situation: &Situation, now: Now, out: &mut Decision) -> Option<(Plan, Why)> {
+        let mut refused = None;
+        let mut found = None;
+        for scheduled in &mut self.plans.scheduled {
+            let situation = Situation { late: !scheduled.seen_below, ..*situation };
+            let Some(why) = due(&scheduled.plan, &situation) else {
+                scheduled.seen_below |= situation.highest.is_some();
+                continue;
+            };
+            if scheduled.refused || self.pins.iter().any(|pin| is_pinned(pin, scheduled)) {
+                continue;
+            }
+            if why == Why::Late && self.settings.upgrade.late == Late::Refuse {
+                scheduled.refused = true;
+                refused = Some(scheduled.plan.clone());
+                continue;
+            }
+            // In order of height: a plan that is due and blocked holds the later ones.
+            found = (scheduled.retry_at <= now.mono).then(|| (scheduled.plan.clone(), why));
+            break;
+        }
+        if let Some(plan) = refused {
+            let text = format!(
+                "upgrade {name}: height {} had passed when it was first seen, and upgrade.late = \"refuse\": it is not \
+                 carried out. To do it now: wemixvisor upgrade apply {name}",
+                plan.height,
+                name = plan.name
+            );
+            self.raise("refused_late", text, out);
+        }
+        found
+    }
+
+    fn situation(&self, now: Now) -> Situation {
+        let remembered = self.reference.head;
+        let serving = self.node.is_serving();
+        Situation {
+            highest: self.heights.highest().max(remembered),
+            head: self.heights.head().map(|seen| seen.head.height).or(remembered),
+            still_for: self
+                .heights
+                .still_for(now.mono)
+                .filter(|_| serving && self.heights.answered_at().is_some()),
+            went_down: self.last_exit.is_some() && !self.node.has_process() && self.node.wanted,
+            stall_time: self.settings.upgrade.stall_time,
+            stagger: self.stagger,
+            late: false,
+        }
+    }
+
+    fn watch_standstill(&mut self, situation: &Situation, out: &mut Decision) {
+        match self.plans.scheduled.iter().find(|scheduled| stands_before(&scheduled.plan, situation)) {
+            Some(scheduled) => {
+                let Plan { name, height, .. } = &scheduled.plan;
+                let text = format!(
+                    "the head stands still at {}, the last block before upgrade {name} (height {height}): this program \
+                     probably cannot make or accept block {height}, so \"switch\": \"at\" will never fire. To switch now: \
+                     wemixvisor upgrade apply {name}; for the next one use \"switch\": \"halted\" or \"before\"",
+                    height - 1
+                );
+                self.raise_once("stands_before_height", text, out);
+            }
+            None => self.clear("stands_before_height", out),
+        }
+    }
+
+    /// Has the program verified once more; the answer fires the upgrade.
+    pub(super) fn verify(
+        &mut self,
+        plan: Option<Plan>,
+        to: Option<Target>,
+        why: Why,
+        ticket: Option<u64>,
+        out: &mut Decision,
+    ) {
+        let Some(target) = to.or_else(|| plan.as_ref().map(|plan| Target::Upgrade(plan.name.clone()))) else {
+            return;
+        };
+        out.effects.push(Effect::Verify { target: target.clone(), plan: plan.clone().map(Box::new) });
+        self.plans.verifying = Some(Verifying { target, plan, why, ticket });
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        target: &Target,
+        result: Result<Verified, String>,
+        now: Now,
+        out: &mut Decision,
+    ) {
+        let Some(verifying) = self.plans.verifying.take_if(|verifying| verifying.target == *target) else {
+            return;
+        };
+        let Verifying { plan, why, ticket, .. } = verifying;
+        // The plan may have been taken back while its program was looked at.
+        let still_wanted = ticket.is_some()
+            || plan
+                .as_ref()
+                .is_some_and(|plan| self.plans.get(&plan.name).is_some_and(|now| now.plan == *plan));
+        if self.shutdown || self.upgrade.is_some() || !still_wanted {
+            if let Some(ticket) = ticket {
+                let message = "the state changed meanwhile; see: wemixvisor status".to_owned();
+                Self::reply(out, ticket, Err(Refused { code: RefusalCode::Conflict, message }));
+            }
+            self.start_unless_busy(now, out);
+            return;
+        }
+        match result {
+            Ok(verified) => self.fire(target.clone(), plan, why, verified, ticket, now, out),
+            Err(problem) => {
+                if let Some(plan) = &plan {
+                    self.block(plan, &problem, now, out);
+                }
+                if let Some(ticket) = ticket {
+                    let message = format!("the node was not stopped: {problem}");
+                    Self::reply(out, ticket, Err(Refused { code: RefusalCode::NotReady, message }));
+                }
+                // The first start may have waited for this upgrade.
+                self.start_unless_busy(now, out);
+            }
+        }
+    }
+
+    fn block(&mut self, plan: &Plan, problem: &str, now: Now, out: &mut Decision) {
+        let Some(scheduled) = self.plans.get_mut(&plan.name) else { return };
+        scheduled.blocked = Some(problem.to_owned());
+        scheduled.retry_at = now.mono.after(BLOCKED_RETRY);
+        let text = format!(
+            "upgrade {} is due (height {}) but cannot be carried out: {problem}. The old program keeps running; the \
+             upgrade happens as soon as this is mended",
+            plan.name, plan.height
+        );
+        self.raise("blocked", text, out);
+    }
+
+    fn drop_finished(&self, plan: &Plan, out: &mut Decision) {
+        let text = format!("upgrade {} was carried out already: its plan is taken off the file", plan.name);
+        self.plan_event(out, "upgrade_already_done", plan, text);
+        out.effects.push(Effect::EditPlans { ticket: None, edit: PlanEdit::Remove(plan.name.clone()) });
+    }
+
+    /// How long until the next plan fires, as far as it can be told.
+    pub(super) fn time_to_next_plan(&self, now: Now) -> Option<Duration> {
+        let head = self.heights.head()?.head.height;
+        self.plans
+            .scheduled
+            .iter()
+            .filter_map(|scheduled| {
+                let mut firing = firing_height(&scheduled.plan, self.stagger)?;
+                if scheduled.plan.switch == SwitchMode::Halted {
+                    firing -= 1;
+                }
+                if firing <= head {
+                    return Some(Duration::ZERO);
+                }
+                self.heights.expected_at(firing, now).map(|at| at.since(now.wall))
+            })
+            .min()
+    }
+
+    pub(super) fn plans_next_wake(&self, now: Now) -> Option<MonoMs> {
+        if self.shutdown {
+            return None;
+        }
+        let checks = self.plans.scheduled.iter().filter(|plan| !plan.checking).map(|plan| plan.check_at);
+        let retries =
+            self.plans.scheduled.iter().filter(|plan| plan.blocked.is_some()).map(|plan| plan.retry_at);
+        let stall = self.settings.upgrade.stall_time;
+        let standstill = self
+            .heights
+            .still_for(now.mono)
+            .filter(|still| *still < stall && !self.plans.scheduled.is_empty())
+            .map(|still| now.mono.after(stall - still));
+        let later = |at: &MonoMs| *at > now.mono;
+        checks.chain(retries.filter(later)).chain(standstill).min()
+    }
+
+    /// A plan taken out of the file before the old program is stopped cancels its upgrade.
+    fn cancel_if_unplanned(&mut self, now: Now, out: &mut Decision) {
+        let Some(name) = self.upgrade.as_ref().and_then(super::saga::UnderWay::name).cloned() else { return };
+        let ordered = self.upgrade.as_ref().is_some_and(|under_way| under_way.was_ordered());
+        if self.plans.get(&name).is_none() && !ordered && self.can_cancel() {
+            self.cancel_upgrade("its plan was taken off the schedule", now, out);
+        }
+    }
+
+    /// Whether the upgrade under way can still be called off: the old program has not been told to stop.
+    pub(super) fn can_cancel(&self) -> bool {
+        let before_stop = self.upgrade.as_ref().is_some_and(|under_way| !under_way.step().past_the_stop());
+        before_stop && matches!(self.node.process, node::Process::Up(_))
+    }
+
+    pub(super) fn plan_event(&self, out: &mut Decision, kind: &str, plan: &Plan, text: String) {
+        self.event(out, "upgrades", kind, text, json!({ "name": plan.name, "height": plan.height }));
+    }
+}
+
+/// Whether this plan's program is the one that was pinned: a mended program under the same name is not.
+fn is_pinned(pin: &super::port::Pin, scheduled: &Scheduled) -> bool {
+    let same_program =
+        scheduled.check.as_ref().and_then(|check| check.sha256.as_ref()).is_none_or(|sha| *sha == pin.sha256);
+    pin.name == scheduled.plan.name && same_program
+}

@@ -1,0 +1,573 @@
+//! Drives the upgrade along its table: begins steps, hears how they ended, writes down both.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Engine;
+use super::port::{Decision, Effect, Entry, HistoryEntry, Pin, PlanEdit, Verified};
+use crate::command_line::CommandLine;
+use crate::observation::Observation;
+use crate::plan::{Plan, PlanName, SwitchMode};
+use crate::probation::{Expectation, Probation, Verdict};
+use crate::target::Target;
+use crate::time::{MonoMs, Now, WallMs};
+use crate::trigger::Why;
+use crate::upgrade::{Ended, MAX_STARTS, Next, Outcome, Record, Step, Switchover, Upgrade, next};
+
+/// A link that cannot be pointed back is tried again so often.
+const BACK_SWITCH_RETRY: Duration = Duration::from_secs(5);
+
+/// The upgrade under way and what of it lives in memory only.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnderWay {
+    pub(super) upgrade: Upgrade,
+    pub(super) probation: Option<Probation>,
+    /// After the switch the operator is waited for.
+    pub(super) held: bool,
+    /// The step's effect is to be tried (again) then.
+    pub(super) retry_at: Option<MonoMs>,
+    pub(super) down_at: Option<WallMs>,
+    pub(super) up_at: Option<WallMs>,
+}
+
+impl UnderWay {
+    pub(super) fn new(upgrade: Upgrade) -> Self {
+        Self { upgrade, probation: None, held: false, retry_at: None, down_at: None, up_at: None }
+    }
+
+    pub(super) fn step(&self) -> Step {
+        self.upgrade.step
+    }
+
+    pub(super) fn name(&self) -> Option<&PlanName> {
+        self.upgrade.switchover.plan.as_ref().map(|plan| &plan.name)
+    }
+
+    pub(super) fn is_for(&self, name: &PlanName) -> bool {
+        self.name() == Some(name)
+    }
+
+    pub(super) fn was_ordered(&self) -> bool {
+        self.upgrade.switchover.why == Why::Ordered
+    }
+}
+
+impl Engine {
+    /// The program is in place and verified: the upgrade begins.
+    #[expect(clippy::too_many_arguments, reason = "all of it is recorded")]
+    pub(super) fn fire(
+        &mut self,
+        to: Target,
+        plan: Option<Plan>,
+        why: Why,
+        verified: Verified,
+        ticket: Option<u64>,
+        now: Now,
+        out: &mut Decision,
+    ) {
+        let id = self.next_id(now);
+        let height = plan.as_ref().map_or(u64::MAX, |plan| plan.height);
+        let mut to_line = self.line.clone();
+        if let Some(plan) = &plan {
+            if let Some(args) = &plan.args {
+                to_line.args = args.iter().map(|arg| arg.as_str().into()).collect();
+            }
+            to_line.env.extend(plan.env.clone());
+        }
+        let reference = self.reference_below(height);
+        let expectation = self.expectation(plan.as_ref(), &verified);
+        let switchover = Switchover {
+            id,
+            why,
+            from: self.target.clone(),
+            to,
+            from_line: self.line.clone(),
+            to_line,
+            sha256: verified.sha256,
+            head: self.heights.head().map(|seen| seen.head),
+            reference,
+            expectation,
+            block_time_ms: self.heights.block_time().map(crate::time::millis),
+            hooks: verified.hooks,
+            at: now.wall,
+            plan,
+        };
+        let label = switchover.label();
+        if let Some(name) = switchover.plan.as_ref().map(|plan| plan.name.clone())
+            && let Some(scheduled) =
+                self.plans.scheduled.iter_mut().find(|scheduled| scheduled.plan.name == name)
+        {
+            scheduled.blocked = None;
+        }
+        let at =
+            switchover.head.map_or_else(|| "an unknown head".into(), |head| format!("head {}", head.height));
+        let data = json!({ "name": label, "height": height, "head": switchover.head, "why": switchover.why });
+        self.event(out, "upgrades", "upgrade_triggered", format!("upgrade {label} begins at {at}"), data);
+        out.entries
+            .push(Entry::Journal { upgrade: id, record: Record::Triggered(Box::new(switchover.clone())) });
+        if let Some(ticket) = ticket {
+            Self::reply(
+                out,
+                ticket,
+                Ok(format!("upgrade {label} has begun; follow it with: wemixvisor upgrade status")),
+            );
+        }
+        let upgrade = Upgrade::new(switchover);
+        let first = upgrade.step;
+        self.upgrade = Some(UnderWay::new(upgrade));
+        self.begin(first, now, out);
+    }
+
+    fn expectation(&self, plan: Option<&Plan>, verified: &Verified) -> Expectation {
+        let said = self.reference.client_version.as_deref();
+        // `version` and `web3_clientVersion` need not agree in every fork. Where they do for the program that
+        // runs, they are expected to for the next one.
+        let comparable = match (said, &verified.present_version) {
+            (Some(said), Some(present)) => said.contains(present.as_str()),
+            _ => false,
+        };
+        let by_itself = verified.version.clone().filter(|_| comparable);
+        Expectation {
+            version: plan.and_then(|plan| plan.expect_version.clone()).or(by_itself),
+            own_seal: self.settings.validator && self.is_wbft,
+            halted_chain: plan.is_some_and(|plan| plan.switch == SwitchMode::Halted),
+        }
+    }
+
+    /// Writes down that the step begins, then has it done.
+    pub(super) fn begin(&mut self, step: Step, now: Now, out: &mut Decision) {
+        let Some(under_way) = &mut self.upgrade else { return };
+        let record = Record::Started { step };
+        // The table only leads where the fold can follow; a test walks every path.
+        if let Err(damaged) = under_way.upgrade.apply(&record, now.wall) {
+            self.get_stuck(damaged.to_string(), out);
+            return;
+        }
+        under_way.retry_at = None;
+        let (id, label) = (under_way.upgrade.switchover.id, under_way.upgrade.switchover.label());
+        out.entries.push(Entry::Journal { upgrade: id, record });
+        let data = json!({ "name": label, "step": step, "state": "started" });
+        self.event(out, "upgrades", "upgrade_step", format!("{label}: {step}"), data);
+        self.act(now, out);
+    }
+
+    /// Does what the current step is for. Harmless when repeated.
+    pub(super) fn act(&mut self, now: Now, out: &mut Decision) {
+        let Some(under_way) = &mut self.upgrade else { return };
+        let order = under_way.upgrade.switchover.clone();
+        match under_way.step() {
+            step @ (Step::PreStop | Step::PreUpgrade | Step::PostUpgrade) => {
+                let plan = order.plan.as_ref();
+                out.effects.push(Effect::RunHook {
+                    step,
+                    name: order.label(),
+                    height: plan.map_or(0, |plan| plan.height),
+                    info: plan.and_then(|plan| plan.info.description.clone()).unwrap_or_default(),
+                    target: order.to,
+                });
+            }
+            Step::Stop if self.node.has_process() => self.stop_node(true, now, out),
+            Step::BackStop if self.node.has_process() => self.stop_node(false, now, out),
+            Step::Stop | Step::BackStop => {
+                self.stop_node(false, now, out);
+                self.end(Ended::Done(Some("no node was running".into())), now, out);
+            }
+            Step::Switch => out.effects.push(Effect::SwitchLink(order.to)),
+            Step::BackSwitch => out.effects.push(Effect::SwitchLink(order.from)),
+            Step::Start if !self.settings.upgrade.restart_after_upgrade => {
+                under_way.held = true;
+                let text = format!(
+                    "upgrade {}: the link is switched; restart_after_upgrade = false, so the new program waits for: \
+                     wemixvisor start",
+                    order.label()
+                );
+                self.raise("held", text, out);
+            }
+            Step::Start => self.start_new(now, out),
+            Step::BackStart => {
+                self.node.wanted = true;
+                self.launch(order.from, order.from_line, None, Duration::ZERO, now, out);
+            }
+            Step::Probation => self.begin_probation(order.expectation.clone(), now),
+            Step::BackProbation => self.begin_probation(Expectation::default(), now),
+        }
+    }
+
+    pub(super) fn start_new(&mut self, now: Now, out: &mut Decision) {
+        let Some(under_way) = &mut self.upgrade else { return };
+        under_way.held = false;
+        let Switchover { to, to_line, sha256, .. } = under_way.upgrade.switchover.clone();
+        let delay = self.settings.upgrade.restart_delay;
+        self.clear("held", out);
+        self.launch(to, to_line, Some(sha256), delay, now, out);
+    }
+
+    fn begin_probation(&mut self, expectation: Expectation, now: Now) {
+        let since = self.node.up().map_or(now.mono, |up| up.since);
+        // A supervisor that comes back to a probation begins its clocks anew: it did not see the first answers.
+        let since = if self.node.up().is_some_and(|up| up.adopted) { now.mono } else { since };
+        if let Some(under_way) = &mut self.upgrade {
+            let order = &under_way.upgrade.switchover;
+            let block_time = order.block_time_ms.map(Duration::from_millis);
+            under_way.probation =
+                Some(Probation::begin(order.reference.clone(), expectation, block_time, since));
+        }
+        self.probe.next = now.mono;
+    }
+
+    /// Writes down how the current step ended, and goes where the table leads.
+    pub(super) fn end(&mut self, ended: Ended, now: Now, out: &mut Decision) {
+        // A step that ends while the supervisor is told to go is done again by the next one.
+        if self.shutdown {
+            return;
+        }
+        let Some(under_way) = &mut self.upgrade else { return };
+        let step = under_way.step();
+        let record = match &ended {
+            Ended::Done(note) => Record::Done { step, note: note.clone() },
+            Ended::Failed(reason) => Record::Failed { step, reason: reason.clone() },
+        };
+        let applied = under_way.upgrade.apply(&record, now.wall);
+        let following = next(&under_way.upgrade, &ended);
+        let (id, label) = (under_way.upgrade.switchover.id, under_way.upgrade.switchover.label());
+        under_way.probation = None;
+        let (Ok(()), Some(following)) = (applied, following) else {
+            self.get_stuck(format!("upgrade {label}: \"{step}\" cannot end with {ended:?}"), out);
+            return;
+        };
+        out.entries.push(Entry::Journal { upgrade: id, record });
+        let (state, text) = match &ended {
+            Ended::Done(Some(note)) => ("done", format!("{label}: {step}: done ({note})")),
+            Ended::Done(None) => ("done", format!("{label}: {step}: done")),
+            Ended::Failed(reason) => ("failed", format!("{label}: {step}: failed: {reason}")),
+        };
+        self.event(
+            out,
+            "upgrades",
+            "upgrade_step",
+            text,
+            json!({ "name": label, "step": step, "state": state }),
+        );
+        self.took_effect(step, &ended);
+        match following {
+            Next::Go(step) => {
+                if step.is_back() && !matches!(ended, Ended::Done(_)) {
+                    let text = format!("upgrade {label} failed and is rolled back: {}", self.failure());
+                    self.event(out, "upgrades", "upgrade_failed", text, json!({ "name": label }));
+                }
+                self.begin(step, now, out);
+            }
+            Next::Again => {
+                let text =
+                    format!("upgrade {label}: the way back is barred and tried again: {}", self.failure());
+                self.raise("rollback_barred", text, out);
+                if let Some(under_way) = &mut self.upgrade {
+                    under_way.retry_at = Some(now.mono.after(BACK_SWITCH_RETRY));
+                }
+            }
+            Next::Finish(outcome) => self.finish(outcome, now, out),
+        }
+    }
+
+    fn failure(&self) -> String {
+        self.upgrade.as_ref().map_or_else(String::new, |under_way| under_way.upgrade.reason())
+    }
+
+    /// Keeps the engine's own view in line with what the step has changed.
+    fn took_effect(&mut self, step: Step, ended: &Ended) {
+        let Some(under_way) = &self.upgrade else { return };
+        let order = &under_way.upgrade.switchover;
+        if let (Step::Switch, Ended::Done(_)) = (step, ended) {
+            self.target = order.to.clone();
+            self.line = order.to_line.clone();
+        }
+        if let (Step::BackSwitch, Ended::Done(_)) = (step, ended) {
+            self.target = order.from.clone();
+            self.line = order.from_line.clone();
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome, now: Now, out: &mut Decision) {
+        let Some(UnderWay { upgrade, down_at, up_at, .. }) = self.upgrade.take() else { return };
+        let order = upgrade.switchover;
+        let label = order.label();
+        let downtime_ms = down_at.zip(up_at).map(|(down, up)| up.0.saturating_sub(down.0));
+        out.entries.push(Entry::Journal { upgrade: order.id, record: Record::Finished(outcome.clone()) });
+        let entry = HistoryEntry {
+            id: order.id,
+            label: label.clone(),
+            plan: order.plan.clone(),
+            from: order.from.clone(),
+            to: order.to.clone(),
+            sha256: order.sha256.clone(),
+            from_line: order.from_line.clone(),
+            head: order.head.map(|head| head.height),
+            fired_at: order.at,
+            finished_at: now.wall,
+            downtime_ms,
+            outcome: outcome.clone(),
+            steps: upgrade.marks,
+        };
+        out.entries.push(Entry::History(Box::new(entry.clone())));
+        self.last_upgrade = Some(std::sync::Arc::new(entry));
+        self.clear("rollback_barred", out);
+        self.clear("stalled", out);
+        self.clear("stop_overdue", out);
+        let (kind, text, bad) = describe(&label, &outcome, downtime_ms);
+        self.event(out, "upgrades", kind, text.clone(), json!({ "name": label, "downtime_ms": downtime_ms }));
+        match bad {
+            Some(reason) => {
+                self.raise("upgrade_failed", text, out);
+                if let Some(plan) = &order.plan {
+                    self.pin(Pin { name: plan.name.clone(), sha256: order.sha256.clone(), reason }, out);
+                }
+            }
+            None if outcome == Outcome::Committed => {
+                self.clear("upgrade_failed", out);
+                // Left on purpose: what ran is not to come back by a plan that is found again.
+                if let (None, Target::Upgrade(name)) = (&order.plan, &order.from) {
+                    let pin = Pin {
+                        name: name.clone(),
+                        sha256: String::new(),
+                        reason: "rolled back by hand".into(),
+                    };
+                    self.pin(pin, out);
+                }
+            }
+            None => {}
+        }
+        out.entries.push(Entry::Facts(Box::new(self.facts())));
+        if let Some(plan) = &order.plan
+            && !matches!(outcome, Outcome::Cancelled { .. })
+        {
+            self.plans.finished.push((plan.name.clone(), plan.height));
+            self.plans.scheduled.retain(|scheduled| scheduled.plan.name != plan.name);
+            out.effects.push(Effect::EditPlans { ticket: None, edit: PlanEdit::Remove(plan.name.clone()) });
+        }
+        self.probe.next = now.mono;
+        if !self.node.has_process() && self.node.wanted {
+            let why =
+                self.last_exit.as_ref().map_or_else(|| "is down".into(), crate::exit::NodeExit::describe);
+            self.restart_by_policy(crate::exit::ExitClass::OtherCode, None, why, now, out);
+        }
+    }
+
+    fn pin(&mut self, pin: Pin, out: &mut Decision) {
+        self.pins.retain(|known| known.name != pin.name);
+        self.pins.push(pin.clone());
+        out.entries.push(Entry::Pin(pin));
+    }
+
+    /// Calls the upgrade off while the old program still runs untouched.
+    pub(super) fn cancel_upgrade(&mut self, reason: &str, now: Now, out: &mut Decision) {
+        self.node.forget_stop();
+        self.finish(Outcome::Cancelled { reason: reason.into() }, now, out);
+    }
+
+    pub(super) fn saga_node_up(&mut self, now: Now, out: &mut Decision) {
+        let Some(under_way) = &mut self.upgrade else { return };
+        if matches!(under_way.step(), Step::Start | Step::BackStart) {
+            if under_way.step() == Step::Start {
+                under_way.up_at = Some(now.wall);
+            }
+            self.end(Ended::Done(None), now, out);
+        }
+    }
+
+    /// The node is down. Returns whether that belongs to the upgrade under way.
+    pub(super) fn saga_node_down(&mut self, why: &str, now: Now, out: &mut Decision) -> bool {
+        let Some(under_way) = &mut self.upgrade else { return false };
+        match under_way.step() {
+            Step::PreStop => {}
+            Step::Stop => {
+                under_way.down_at = Some(now.wall);
+                self.end(Ended::Done(Some(format!("it {why}"))), now, out);
+            }
+            Step::BackStop => self.end(Ended::Done(Some(format!("it {why}"))), now, out),
+            Step::Start | Step::Probation | Step::PostUpgrade | Step::BackStart | Step::BackProbation => {
+                self.end(Ended::Failed(format!("it {why}")), now, out);
+            }
+            Step::PreUpgrade | Step::Switch | Step::BackSwitch => {}
+        }
+        true
+    }
+
+    pub(super) fn hook_ended(
+        &mut self,
+        step: Step,
+        result: Result<String, String>,
+        now: Now,
+        out: &mut Decision,
+    ) {
+        let Some(under_way) = &mut self.upgrade else { return };
+        if under_way.step() != step {
+            return;
+        }
+        match result {
+            Ok(note) => self.end(Ended::Done(Some(note).filter(|note| !note.is_empty())), now, out),
+            Err(_)
+                if step == Step::PreUpgrade
+                    && under_way.upgrade.tries < self.settings.hooks.pre_upgrade_retries =>
+            {
+                under_way.upgrade.tries += 1;
+                self.act(now, out);
+            }
+            Err(reason) => self.end(Ended::Failed(reason), now, out),
+        }
+    }
+
+    pub(super) fn switched(
+        &mut self,
+        target: Target,
+        result: Result<(), String>,
+        now: Now,
+        out: &mut Decision,
+    ) {
+        let Some(under_way) = &self.upgrade else { return };
+        let expected = matches!(under_way.step(), Step::Switch | Step::BackSwitch)
+            && *under_way.upgrade.program() == target;
+        if expected {
+            let ended = result.map_or_else(Ended::Failed, |()| Ended::Done(None));
+            self.end(ended, now, out);
+        }
+    }
+
+    pub(super) fn probation(&self) -> Option<&Probation> {
+        self.upgrade.as_ref()?.probation.as_ref()
+    }
+
+    pub(super) fn saga_observed(&mut self, round: &Observation, now: Now, out: &mut Decision) {
+        let limits = self.limits();
+        if let Some(probation) = self.upgrade.as_mut().and_then(|under_way| under_way.probation.as_mut()) {
+            probation.observe(round, &limits, now);
+        }
+        self.judge(now, out);
+    }
+
+    pub(super) fn saga_head(&mut self, now: Now, out: &mut Decision) {
+        let limits = self.limits();
+        let head = self.heights.head();
+        let probation = self.upgrade.as_mut().and_then(|under_way| under_way.probation.as_mut());
+        if let (Some(probation), Some(seen)) = (probation, head) {
+            probation.head_seen(seen.head, &limits, now);
+            self.judge(now, out);
+        }
+    }
+
+    fn judge(&mut self, now: Now, out: &mut Decision) {
+        let limits = self.limits();
+        let Some(probation) = self.probation() else { return };
+        match probation.verdict(&limits, now.mono) {
+            Verdict::Pending(_) => {}
+            Verdict::Passed => {
+                let skipped = probation.skipped();
+                let note = (!skipped.is_empty())
+                    .then(|| format!("not supported here, skipped: {}", skipped.join(", ")));
+                self.end(Ended::Done(note), now, out);
+            }
+            Verdict::Failed(fault) => self.end(Ended::Failed(fault.to_string()), now, out),
+            Verdict::Stalled(missing) => {
+                let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+                let text = format!(
+                    "the new program runs but the chain does not go on; still missing: {}. The old program halts at this \
+                     height by its own rules, so it is not gone back to by itself. To go back: wemixvisor upgrade rollback",
+                    missing.join(", ")
+                );
+                self.raise_once("stalled", text, out);
+            }
+        }
+    }
+
+    /// What is due by time alone.
+    pub(super) fn saga_progress(&mut self, now: Now, out: &mut Decision) {
+        if self.shutdown {
+            return;
+        }
+        self.judge(now, out);
+        if self.upgrade.as_ref().is_some_and(|under_way| under_way.retry_at.is_some_and(|at| at <= now.mono))
+        {
+            let step = self.upgrade.as_ref().map(UnderWay::step);
+            if let Some(step) = step {
+                self.begin(step, now, out);
+            }
+        }
+    }
+
+    pub(super) fn saga_next_wake(&self) -> Option<MonoMs> {
+        let under_way = self.upgrade.as_ref()?;
+        let limits = self.limits();
+        let clocks = under_way.probation.as_ref().map(|probation| {
+            let answer = probation.since().after(limits.must_answer_within);
+            let advance = probation.since().after(limits.must_advance_within);
+            // One past the limit: a clock has run out only beyond it.
+            MonoMs(answer.min(advance).0 + 1)
+        });
+        under_way.retry_at.into_iter().chain(clocks.filter(|at| *at > self.probe.next)).min()
+    }
+
+    /// The journal says what cannot be: nothing is done in its name, and the node is left alone.
+    pub(super) fn get_stuck(&mut self, why: String, out: &mut Decision) {
+        let text = format!(
+            "the upgrade cannot be followed any further: {why}. Nothing more is done by itself; the node is left as it \
+             is. See: wemixvisor upgrade status"
+        );
+        self.raise("stuck", text, out);
+        self.stuck = Some(why);
+        self.upgrade = None;
+    }
+
+    /// A new program that has been started too often in one upgrade is given up.
+    pub(super) fn too_many_starts(&self) -> bool {
+        self.upgrade.as_ref().is_some_and(|under_way| under_way.upgrade.starts >= MAX_STARTS)
+    }
+
+    /// The line the node is started with after this outcome.
+    pub(super) fn line_given_or(&self, over: Option<&super::LineOverride>) -> CommandLine {
+        match over {
+            Some(over) if over.given == self.given_line => over.line.clone(),
+            _ => self.given_line.clone(),
+        }
+    }
+}
+
+/// What is told of an outcome: the event's kind, the words, and the reason for a pin.
+fn describe(
+    label: &str,
+    outcome: &Outcome,
+    downtime_ms: Option<u64>,
+) -> (&'static str, String, Option<String>) {
+    match outcome {
+        Outcome::Committed => {
+            let pause = downtime_ms.map_or_else(String::new, |ms| format!(", without a node for {ms} ms"));
+            ("upgrade_completed", format!("upgrade {label} is complete{pause}"), None)
+        }
+        Outcome::Cancelled { reason } => {
+            ("upgrade_cancelled", format!("upgrade {label} was called off: {reason}"), None)
+        }
+        Outcome::RolledBack { reason, stranded: None } => (
+            "upgrade_rolled_back",
+            format!(
+                "upgrade {label} was rolled back, the old program runs: {reason}. When it is mended: wemixvisor upgrade \
+                 retry {label}"
+            ),
+            Some(reason.clone()),
+        ),
+        Outcome::RolledBack { reason, stranded: Some(stranded) } => (
+            "upgrade_rolled_back",
+            format!(
+                "upgrade {label} was rolled back ({reason}), but the old program cannot follow the chain: {stranded}. The \
+                 way is forward: put a mended program in place, then: wemixvisor upgrade retry {label}"
+            ),
+            Some(reason.clone()),
+        ),
+        Outcome::RollbackFailed { reason, failure } => (
+            "upgrade_failed",
+            format!(
+                "upgrade {label} failed ({reason}) and the old program could not be started either: {failure}. It is tried \
+                 again by the restart policy; see: wemixvisor logs"
+            ),
+            Some(reason.clone()),
+        ),
+    }
+}
