@@ -201,8 +201,7 @@ impl HeightView {
     fn estimate_pace(&mut self) {
         let (Some(first), Some(last)) = (self.advances.front(), self.advances.back()) else { return };
         let blocks = last.0.saturating_sub(first.0);
-        if blocks > 0 {
-            let per_block = millis(last.1.since(first.1)) / blocks;
+        if let Some(per_block) = millis(last.1.since(first.1)).checked_div(blocks) {
             self.block_time = Some(Duration::from_millis(per_block));
         }
     }

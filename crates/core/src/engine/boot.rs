@@ -118,7 +118,7 @@ impl Engine {
 
     fn from_findings(boot: &Boot, now: Now) -> Self {
         let block_time = boot.facts.block_time_ms.map(Duration::from_millis);
-        let mut node = Node::new();
+        let mut node = Node::default();
         // The floor after the last end holds across supervisors.
         let floor = boot.settings.restart_floor();
         let recent = boot.last_exit.as_ref().filter(|last| last.ago < floor);

@@ -111,12 +111,14 @@ pub struct Node {
     fresh_at: Option<MonoMs>,
 }
 
-impl Node {
+impl Default for Node {
     /// No process, but one wanted.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { process: Process::Down, wanted: true, ended_at: None, fresh_at: None }
     }
+}
 
+impl Node {
     /// The running process, stopping or not.
     pub fn up(&self) -> Option<&Up> {
         match &self.process {
