@@ -1,1 +1,19 @@
-//! daemon
+//! The supervisor at work: where the decisions of `core` meet the disk, the processes and the nodes.
+//!
+//! [`run`] boots and then runs one loop ([`engine`]): it takes an input from the mailbox, lets the core decide,
+//! writes the decision down, and has it carried out by [`effects`]. Everybody else (API, CLI) talks to that
+//! loop through a [`Handle`].
+
+pub mod api;
+mod boot;
+mod clock;
+pub mod control;
+mod effects;
+mod engine;
+mod handle;
+mod keeping;
+mod preparing;
+mod sources;
+
+pub use boot::{BootError, Start, run};
+pub use handle::{Gone, Handle, RecordedEvent};

@@ -1,0 +1,98 @@
+//! The way for everybody else to the engine: ask how it stands, order something, hear what happened.
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use wemixvisor_core::engine::port::{HistoryEntry, Input, Order, Refused};
+use wemixvisor_core::engine::snapshot::Snapshot;
+use wemixvisor_core::time::WallMs;
+
+/// What lands in the engine's mailbox.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Something happened.
+    Happened(Input),
+    /// A person wants something.
+    Ordered { order: Order, reply: oneshot::Sender<Result<String, Refused>> },
+    /// How does it stand?
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// The newest finished upgrades.
+    History { limit: usize, reply: oneshot::Sender<Result<Vec<HistoryEntry>, String>> },
+    /// What happened after this sequence number.
+    EventsSince { seq: u64, limit: usize, reply: oneshot::Sender<Result<Vec<RecordedEvent>, String>> },
+}
+
+/// A handle to the running engine. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(crate) mailbox: mpsc::Sender<Message>,
+}
+
+/// The engine has ended: nobody answers any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the supervisor is ending")]
+pub struct Gone;
+
+/// An event as it was recorded.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecordedEvent {
+    /// Its number: rising, without repetition, durable.
+    pub seq: u64,
+    /// When it was recorded.
+    pub at: WallMs,
+    /// `upgrades`, `heights`, `node`, `alerts`, `system`.
+    pub topic: String,
+    /// Its kind, a stable word.
+    pub kind: String,
+    /// Its particulars; `message` says it in words.
+    pub data: Value,
+}
+
+impl Handle {
+    /// How it stands.
+    ///
+    /// # Errors
+    /// [`Gone`] when the supervisor is ending.
+    pub async fn snapshot(&self) -> Result<Snapshot, Gone> {
+        self.ask(Message::Snapshot).await
+    }
+
+    /// Orders something. The outer error: nobody answers any more. The inner one: it was refused, and why. A
+    /// long job (apply, rollback, restart) is answered when it has begun, not when it is over.
+    ///
+    /// # Errors
+    /// [`Gone`] when the supervisor is ending.
+    pub async fn order(&self, order: Order) -> Result<Result<String, Refused>, Gone> {
+        self.ask(|reply| Message::Ordered { order, reply }).await
+    }
+
+    /// The newest finished upgrades, newest first.
+    ///
+    /// # Errors
+    /// [`Gone`]; the inner error says why the store cannot be read.
+    pub async fn history(&self, limit: usize) -> Result<Result<Vec<HistoryEntry>, String>, Gone> {
+        self.ask(|reply| Message::History { limit, reply }).await
+    }
+
+    /// The events after `seq`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Gone`]; the inner error says why the store cannot be read.
+    pub async fn events_since(&self, seq: u64, limit: usize) -> Result<Result<Vec<RecordedEvent>, String>, Gone> {
+        self.ask(|reply| Message::EventsSince { seq, limit, reply }).await
+    }
+
+    /// Has the supervisor stop the node and end.
+    ///
+    /// # Errors
+    /// [`Gone`] when it is ending already.
+    pub async fn shut_down(&self) -> Result<(), Gone> {
+        self.mailbox.send(Message::Happened(Input::Shutdown)).await.map_err(|_| Gone)
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Gone> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox.send(message(reply)).await.map_err(|_| Gone)?;
+        answer.await.map_err(|_| Gone)
+    }
+}
