@@ -162,7 +162,10 @@ impl Store {
     /// [`StoreError`]; nothing is made and nothing is changed.
     pub fn open_read_only(path: &Path) -> Result<Reader, StoreError> {
         schema::must_exist(path)?;
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection = match schema::is_frozen(path) {
+            true => connect(&immutable(path), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?,
+            false => connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+        };
         match schema::version(path, &connection)? {
             found if found > schema::KNOWN => {
                 Err(StoreError::Newer { path: path.into(), found, known: schema::KNOWN })
@@ -218,6 +221,21 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     connection.busy_timeout(BUSY_LIMIT).map_err(failed)?;
     connection.execute_batch("PRAGMA cache_size=-256;").map_err(failed)?;
     Ok(connection)
+}
+
+/// The name under which SQLite reads a database without locks and without its companions, which it could not
+/// make on a read-only file system.
+fn immutable(path: &Path) -> PathBuf {
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    let mut uri = b"file:".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'%' | b'?' | b'#' => uri.extend(format!("%{byte:02x}").bytes()),
+            other => uri.push(*other),
+        }
+    }
+    uri.extend(b"?immutable=1");
+    std::ffi::OsString::from_vec(uri).into()
 }
 
 /// What an answer of SQLite means for whoever asked.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, TransactionBehavior};
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, RenameFlags, StatVfsMountFlags};
 
 use super::{StoreError, error};
 use crate::durable;
@@ -145,6 +145,12 @@ pub(super) fn check(path: &Path, connection: &Connection) -> Result<(), StoreErr
         }
     }
     Ok(())
+}
+
+/// Whether nobody can write to the database: a file system mounted read-only, and no write-ahead log to apply.
+pub(super) fn is_frozen(path: &Path) -> bool {
+    let read_only = |mount: rustix::fs::StatVfs| mount.f_flag.contains(StatVfsMountFlags::RDONLY);
+    !log_of(path).exists() && rustix::fs::statvfs(path).is_ok_and(read_only)
 }
 
 fn log_of(path: &Path) -> PathBuf {

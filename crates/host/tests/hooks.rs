@@ -1,0 +1,200 @@
+//! Hooks that behave badly, as real processes (SCENARIOS.md F41).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use wemixvisor_host::hooks::{HookError, HookExit, HookOutcome, TAIL, run_hook};
+
+const LONG: Duration = Duration::from_secs(60);
+
+struct Hook {
+    dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Hook {
+    fn new(script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pre-upgrade");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Self { dir, path }
+    }
+
+    fn run(&self, limit: Duration) -> (Result<HookOutcome, HookError>, Vec<String>) {
+        let env: Vec<(OsString, OsString)> = [("PATH", "/usr/bin:/bin"), ("UPGRADE_NAME", "v2 \"x\"")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into();
+        let mut lines = Vec::new();
+        let mut log = |line: &str| lines.push(line.to_owned());
+        let outcome = runtime().block_on(run_hook(&self.path, self.dir.path(), &env, limit, &mut log));
+        (outcome, lines)
+    }
+
+    fn exit(&self, limit: Duration) -> HookExit {
+        self.run(limit).0.unwrap().exit
+    }
+
+    /// The process id that the hook wrote into a file.
+    fn pid_in(&self, name: &str) -> u32 {
+        fs::read_to_string(self.dir.path().join(name)).unwrap().trim().parse().unwrap()
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Whether it runs: a zombie, whose parent is somebody else, does not.
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .and_then(|rest| rest.trim().chars().next())
+        .is_some_and(|state| !"ZX".contains(state))
+}
+
+#[test]
+fn a_good_hook_gets_its_environment_directory_and_no_input() {
+    let hook = Hook::new("#!/bin/sh\ncat\necho \"$UPGRADE_NAME\"\npwd\necho to stderr >&2\nenv | wc -l\n");
+    let (outcome, lines) = hook.run(LONG);
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.exit, HookExit::Success);
+    assert_eq!(
+        lines[..3],
+        ["v2 \"x\"".to_owned(), hook.dir.path().display().to_string(), "to stderr".into()]
+    );
+    assert!(outcome.tail.contains("to stderr"));
+    assert!(outcome.took < LONG);
+}
+
+#[test]
+fn ways_to_fail_are_told_apart() {
+    for (script, expected) in [
+        ("exit 1", HookExit::Failed(1)),
+        ("exit 30", HookExit::Failed(30)),
+        ("no-such-command", HookExit::NotFound),
+        ("/etc/passwd", HookExit::NotExecutable),
+        ("kill -9 $$", HookExit::Signal(9)),
+        ("kill -15 $$", HookExit::Signal(15)),
+    ] {
+        let hook = Hook::new(&format!("#!/bin/sh\n{script}\n"));
+        assert_eq!(hook.exit(LONG), expected, "{script}");
+    }
+}
+
+#[test]
+fn a_hook_that_cannot_be_run_is_an_error() {
+    let hook = Hook::new("#!/bin/sh\n");
+    fs::set_permissions(&hook.path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(hook.run(LONG).0, Err(HookError::NotExecutable { mode: 0o644, .. })));
+    fs::remove_file(&hook.path).unwrap();
+    assert!(matches!(hook.run(LONG).0, Err(HookError::Missing(_))));
+    fs::create_dir(&hook.path).unwrap();
+    assert!(matches!(hook.run(LONG).0, Err(HookError::NotAFile(_))));
+    for script in ["exit 0\n", "#!/no/such/interpreter\n"] {
+        assert!(matches!(Hook::new(script).run(LONG).0, Err(HookError::NotRun { .. })), "{script}");
+    }
+}
+
+#[test]
+fn a_hook_that_hangs_is_ended_in_time_with_its_children() {
+    let hook = Hook::new("#!/bin/sh\necho begun\nsleep 1000 & echo $! > child\nwait\n");
+    let begun = Instant::now();
+    let (outcome, _) = hook.run(Duration::from_millis(300));
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.exit, HookExit::TimedOut(300));
+    assert!(outcome.tail.contains("begun"));
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(!runs(hook.pid_in("child")));
+}
+
+#[test]
+fn a_hook_that_ignores_sigterm_is_killed_with_its_children() {
+    let hook = Hook::new(
+        "#!/bin/sh\ntrap '' TERM\n(trap '' TERM; echo $$; sleep 1000) & echo $! > child\nsleep 1000\n",
+    );
+    let begun = Instant::now();
+    assert_eq!(hook.exit(Duration::from_millis(300)), HookExit::TimedOut(300));
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    assert!(!runs(hook.pid_in("child")));
+}
+
+#[test]
+fn what_a_hook_leaves_behind_is_ended_and_makes_it_a_failure() {
+    let hook = Hook::new("#!/bin/sh\nsleep 1000 & echo $! > child\necho done\n");
+    let (outcome, lines) = hook.run(LONG);
+    assert_eq!(outcome.unwrap().exit, HookExit::LeftProcesses);
+    assert_eq!(lines, ["done"]);
+    assert!(!runs(hook.pid_in("child")));
+}
+
+#[test]
+fn a_process_that_escaped_with_the_output_does_not_hold_us_up() {
+    let hook = Hook::new(
+        "#!/bin/sh\nsetsid sh -c 'echo $$ > child; exec sleep 1000' &\nwhile ! [ -s child ]; do :; done\necho done\n",
+    );
+    let begun = Instant::now();
+    let (outcome, lines) = hook.run(LONG);
+    let escaped = hook.pid_in("child");
+    let _ = rustix::process::kill_process(
+        rustix::process::Pid::from_raw(escaped as i32).unwrap(),
+        rustix::process::Signal::KILL,
+    );
+    assert_eq!(outcome.unwrap().exit, HookExit::Success);
+    assert_eq!(lines, ["done"]);
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_hundred_megabytes_of_output_neither_block_nor_stay() {
+    let hook = Hook::new("#!/bin/sh\nhead -c 104857600 /dev/zero | tr '\\0' 'x'\necho\necho the end\n");
+    let before = resident();
+    let (outcome, lines) = hook.run(LONG);
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.exit, HookExit::Success);
+    assert!(outcome.tail.len() <= TAIL && outcome.tail.ends_with("x\nthe end\n"));
+    assert!(lines.iter().map(String::len).sum::<usize>() < 2 * 1024 * 1024);
+    assert!(resident().saturating_sub(before) < 16 * 1024, "{} kB more", resident().saturating_sub(before));
+    println!("100 MB of output in {:?}", outcome.took);
+}
+
+#[test]
+fn many_short_lines_are_logged_up_to_a_limit() {
+    let (outcome, lines) = Hook::new("#!/bin/sh\nyes no | head -n 500000\necho last\n").run(LONG);
+    assert!(outcome.unwrap().tail.ends_with("no\nlast\n"));
+    assert_eq!(lines.len(), 1001);
+    assert_eq!(lines[1000], "(further output is not logged)");
+}
+
+#[test]
+fn dropping_the_run_kills_the_hook() {
+    let hook = Hook::new("#!/bin/sh\nsleep 1000 & echo $! > child.new\nmv child.new child\nwait\n");
+    runtime().block_on(async {
+        let env = [(OsString::from("PATH"), OsString::from("/usr/bin:/bin"))];
+        let mut log = |_: &str| {};
+        let run = run_hook(&hook.path, hook.dir.path(), &env, LONG, &mut log);
+        let begun = async {
+            while !hook.dir.path().join("child").exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! { _ = run => panic!("it ended"), () = begun => {} }
+    });
+    let child = hook.pid_in("child");
+    let begun = Instant::now();
+    while runs(child) {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+    }
+}
+
+/// The resident memory of this process in kB.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+}
