@@ -141,6 +141,11 @@ impl Client {
         }
     }
 
+    /// Closes the connections that wait for a question.
+    pub(crate) fn hang_up(&self) {
+        locked(&self.idle).clear();
+    }
+
     /// How many connections have been opened so far. When it has grown, it may be another process that answers.
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)

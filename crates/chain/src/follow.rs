@@ -141,6 +141,9 @@ impl Watch {
         let mut found = self.first_that_works(all.clone(), true).await;
         loop {
             let source = found.source;
+            for (_, other) in self.sources.iter().enumerate().filter(|(other, _)| *other != source) {
+                other.client.hang_up();
+            }
             if followed != Some(source) {
                 followed = Some(source);
                 self.outbox.notice(SourceEvent::Following { source }).await;
@@ -327,6 +330,8 @@ impl Watch {
             if tip.notified() != before {
                 failures = 0;
             }
+            // Until there is one again, heads are for the poll to find; or that the whole node is gone.
+            tip.poll_now.notify_one();
             let endpoint = self.sources[source].client.endpoint();
             tracing::debug!(source, %endpoint, reason, failures, "no subscription to new heads; the poll goes on");
             failures = self.pause(source, failures, true, starts).await;
@@ -337,11 +342,10 @@ impl Watch {
     async fn subscribed(&self, source: usize, tip: &Tip) -> Result<Infallible, String> {
         let endpoint = self.sources[source].client.endpoint();
         let mut subscription = Subscription::open(endpoint, self.answer_limit).await?;
-        // Heads that came before it began, and that come after it ends, are for the poll to find: at once.
-        let _poll_after = PollNow(tip);
         if let Some(id) = subscription.chain_id {
             self.is_our_chain(id).map_err(|_| format!("chain id {id}"))?;
         }
+        // Heads that came before it began are for the poll to find.
         tip.poll_now.notify_one();
         let mut polled = tip.polled.subscribe();
         let mut known = None;
@@ -406,15 +410,6 @@ impl Tip {
     }
 }
 
-/// Asks for a poll when it is dropped.
-struct PollNow<'a>(&'a Tip);
-
-impl Drop for PollNow<'_> {
-    fn drop(&mut self) {
-        self.0.poll_now.notify_one();
-    }
-}
-
 /// Waits for new orders. When nobody can give any, the watch is about to be ended.
 async fn changed(orders: &mut watch::Receiver<Orders>) {
     if orders.changed().await.is_err() {
@@ -427,5 +422,41 @@ async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_quick_after_a_start_and_rare_while_the_node_is_down() {
+        let orders =
+            |quick_until, node_down| Orders { poll_interval: FIRST_RETRY, quick_until, node_down, starts: 0 };
+        let sources = ["/a.ipc", "http://node.example"].map(|source| source.parse().unwrap()).to_vec();
+        let pace = Pace {
+            poll_interval: FIRST_RETRY,
+            answer_limit: FIRST_RETRY,
+            silent_after: FIRST_RETRY,
+            chain_id: None,
+        };
+        let (_to, received) = watch::channel(orders(None, false));
+        let (events, _mailbox) = tokio::sync::mpsc::channel(1);
+        let watch = Watch::new(sources, &pace, received, events);
+        let (local, remote) = (0, 1);
+        let soon = Some(Instant::now() + Duration::from_secs(60));
+        let past = Some(Instant::now());
+
+        let usual = orders(None, false);
+        let delays: Vec<_> =
+            (0..6).map(|failures| watch.retry_delay(local, failures, true, &usual).as_millis()).collect();
+        assert_eq!(delays, [100, 200, 400, 800, 1000, 1000]);
+        assert_eq!(watch.retry_delay(local, 1000, false, &usual), SLOW_RETRY);
+        assert_eq!(watch.retry_delay(remote, 1000, true, &usual), SLOW_RETRY);
+        assert_eq!(watch.retry_delay(local, 9, true, &orders(soon, false)), QUICK_RETRY);
+        assert_eq!(watch.retry_delay(local, 9, true, &orders(past, false)), LOCAL_RETRY);
+        assert_eq!(watch.retry_delay(remote, 9, true, &orders(soon, false)), SLOW_RETRY);
+        assert_eq!(watch.retry_delay(local, 0, true, &orders(None, true)), SLOW_RETRY);
+        assert_eq!(watch.retry_delay(remote, 0, true, &orders(None, true)), FIRST_RETRY);
     }
 }

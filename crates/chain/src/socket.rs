@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
@@ -93,7 +93,11 @@ impl Socket {
 fn link_error(error: WsError) -> LinkError {
     match error {
         WsError::Capacity(CapacityError::MessageTooLong { .. }) => LinkError::TooLarge,
-        WsError::ConnectionClosed | WsError::AlreadyClosed => LinkError::closed(),
+        WsError::ConnectionClosed
+        | WsError::AlreadyClosed
+        | WsError::Protocol(
+            ProtocolError::ResetWithoutClosingHandshake | ProtocolError::HandshakeIncomplete,
+        ) => LinkError::closed(),
         WsError::Io(error) => LinkError::Broken(error),
         WsError::Http(response) => {
             let body = excerpt(response.body().as_deref().unwrap_or_default());
