@@ -66,7 +66,7 @@ fn version(flags: &Flags) -> ExitCode {
     println!("Testnode");
     println!("Version: {}-stable", flags.program.as_version);
     println!("Git Commit: {}", flags.program.commit);
-    println!("Architecture: {}", std::env::consts::ARCH);
+    println!("Architecture: {}", flags::architecture());
     println!("Operating System: {}", std::env::consts::OS);
     ExitCode::from(flags.version_exit_code.unwrap_or(0))
 }

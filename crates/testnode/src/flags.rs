@@ -30,7 +30,7 @@ const BLOCK_TIME: &str = "1s";
 /// The control port (--control) speaks JSON over HTTP: GET /state; POST /set {"<fault>": value}, /mine {"blocks": n},
 /// /set-head {"height": n}, /reorg {"depth": n}, /exit {"code": n} or {"signal": n}.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "testnode", args_override_self = true, disable_version_flag = true, max_term_width = 110)]
+#[command(name = "testnode", args_override_self = true, disable_version_flag = true)]
 pub(crate) struct Flags {
     /// Nothing, `version`, or `init GENESIS`
     #[arg(value_name = "COMMAND", value_hint = ValueHint::Other)]
@@ -86,7 +86,7 @@ pub(crate) struct Program {
     pub(crate) wemix: bool,
     /// The program has the rules of this fork, as the genesis file names it (`croissantBlock`); its height comes
     /// from the data directory, or is built in with `=HEIGHT`: then a head at or past a new height is rewound at
-    /// the start (repeatable)
+    /// the start (repeatable; default: every fork of the data directory; `none`: no fork)
     #[arg(long, value_name = "NAME[=HEIGHT]")]
     pub(crate) fork: Vec<String>,
     /// At the start drop the fork heights of the data directory that this program has no rules for
@@ -268,7 +268,16 @@ impl Flags {
     /// What the program says it is, as `web3_clientVersion` answers.
     pub(crate) fn client_version(&self) -> String {
         let commit: String = self.program.commit.chars().take(8).collect();
-        format!("testnode/v{}-stable-{commit}/linux-amd64/rust", self.program.as_version)
+        format!("testnode/v{}-stable-{commit}/linux-{}/rust", self.program.as_version, architecture())
+    }
+}
+
+/// The architecture, by Go's name.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

@@ -5,7 +5,7 @@
 //! is what was seen on the real nodes: JSON-RPC over HTTP, WebSocket and IPC, a locked data directory whose head
 //! goes back after a kill, one signal to stop and ten to panic, heads that stand, jump and go back.
 //!
-//! One thread does everything. [`chain`](self) holds the blocks as a few numbers, `pace` says when the next come,
+//! One thread does everything. `chain` holds the blocks as a few numbers, `pace` says when the next come,
 //! `node` is what all parts share, `rpc` answers, `serve` and `session` carry, `stop` and `death` end it, `control`
 //! takes orders, `journal` writes down what happened. `testnode --help` is the documentation of its flags.
 #![allow(clippy::disallowed_methods)] // The other side owns its clock, its files, its children and its exits.

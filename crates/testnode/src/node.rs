@@ -152,9 +152,13 @@ impl Node {
         next.wake_ms
     }
 
-    /// Makes one block, whatever the faults say: the one that was on its way when the node was told to stop.
+    /// Makes one block at once, if its rules allow one: that which was on its way when the node was told to stop.
     pub(crate) fn seal_one_more(&self) {
         let before = self.chain().head;
+        let halted = self.faults().halt_at.is_some_and(|at| at <= before);
+        if halted || pace::wall(&self.around, &self.faults()).is_some_and(|first| first <= before + 1) {
+            return;
+        }
         self.chain.borrow_mut().burst(1, now_ms(), &self.forks);
         self.head_moved(before);
     }
@@ -238,7 +242,6 @@ pub(crate) async fn produce(node: Rc<Node>) {
     let mut changes = node.changes();
     loop {
         let wake_ms = node.make_blocks();
-        // A millisecond more, because sleeping is rounded up anyway and waking early would only cost a turn.
         let pause = wake_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms())));
         tokio::select! {
             () = node.stopping.cancelled() => return,

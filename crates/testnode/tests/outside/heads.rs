@@ -24,10 +24,8 @@ fn http_tells_the_head_and_its_block() {
     assert_eq!(node.call("net_version", json!([])), "1112");
     assert_eq!(node.call("net_peerCount", json!([])), "0x3");
     assert_eq!(node.call("eth_syncing", json!([])), false);
-    assert_eq!(
-        node.call("web3_clientVersion", json!([])),
-        "testnode/v1.0.0-stable-53273fcb/linux-amd64/rust"
-    );
+    let version = node.call("web3_clientVersion", json!([]));
+    assert!(version.as_str().unwrap().starts_with("testnode/v1.0.0-stable-53273fcb/linux-"), "{version}");
 }
 
 #[test]
@@ -134,7 +132,7 @@ fn a_go_wemix_member_tells_who_mines() {
 #[test]
 fn a_network_goes_on_without_the_node_and_a_validator_stands_before_it_catches_up() {
     let home = Home::new();
-    let flags = ["--network-follows", "--validator", "--catch-up-after=1s"];
+    let flags = ["--network-follows", "--validator", "--catch-up-after=2s"];
     let mut node = home.start(&flags);
     wait_for("in step", || (node.head() >= 3).then_some(()));
     assert!(node.terminated().success());

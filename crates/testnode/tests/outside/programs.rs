@@ -1,6 +1,7 @@
 //! Versions: the file beside the program, `version`, `init`, forks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -47,6 +48,35 @@ fn a_copy_with_a_file_beside_it_is_another_version() {
     assert_eq!(node.call("net_peerCount", json!([])), "0x8");
     std::fs::write(home.0.path().join("gwemix.json"), "{").unwrap();
     assert_eq!(home.command(&program, &["version"]).status().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_script_can_put_its_flags_first() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let script = home.0.path().join("gwemix");
+    std::fs::write(&script, format!("#!/bin/sh\nexec {PROGRAM} --as-version 3.0.0 --no-blocks \"$@\"\n"))
+        .unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let shown = home.command(&script, &["version"]).stdout(Stdio::piped()).output().unwrap().stdout;
+    assert!(text(&shown).contains("Version: 3.0.0-stable"));
+    let node = home.started(home.command(&script, &["--http.port=0"]).spawn().unwrap());
+    let version = node.call("web3_clientVersion", json!([]));
+    assert!(version.as_str().unwrap().contains("v3.0.0"), "{version}");
+}
+
+#[test]
+fn version_can_hang() {
+    let home = Home::new();
+    let journal = home.0.path().join("asked.log");
+    let flags = ["version", "--version-hangs", "--journal", journal.to_str().unwrap()];
+    let mut child = home.command(Path::new(PROGRAM), &flags).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for("it was asked", || {
+        std::fs::read_to_string(&journal).ok().filter(|text| text.contains("version"))
+    });
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    assert!(child.wait_with_output().unwrap().stdout.is_empty());
 }
 
 #[test]
