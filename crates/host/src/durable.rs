@@ -216,9 +216,10 @@ fn prefix(path: &Path) -> OsString {
     prefix
 }
 
+/// Also what SQLite put beside a temporary database, under its name and a suffix.
 fn is_temporary(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name.starts_with(b".") && name.ends_with(TEMPORARY.as_bytes())
+    let name = name.to_string_lossy();
+    name.starts_with('.') && name.contains(TEMPORARY)
 }
 
 #[allow(clippy::disallowed_methods)] // The age of a file is told by the wall clock and nothing else.
@@ -311,12 +312,12 @@ mod tests {
     #[test]
     fn only_stale_temporary_files_are_swept() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [".plan.json.a1B2c3.wv-tmp", "mine.wv-tmp", ".hidden"] {
+        for name in [".plan.json.a1B2c3.wv-tmp", ".state.db.x.wv-tmp-journal", "mine.wv-tmp", ".hidden"] {
             File::create(dir.path().join(name)).unwrap();
         }
         std::os::unix::fs::symlink("nowhere", dir.path().join(".current.x.wv-tmp")).unwrap();
         assert_eq!(remove_stale(dir.path()).unwrap(), 0);
-        assert_eq!(remove_older_than(dir.path(), Duration::ZERO).unwrap(), 2);
+        assert_eq!(remove_older_than(dir.path(), Duration::ZERO).unwrap(), 3);
         assert_eq!(names(dir.path()), [".hidden", "mine.wv-tmp"]);
         assert_eq!(remove_stale(&dir.path().join("missing")).unwrap(), 0);
     }
