@@ -114,6 +114,12 @@ impl HeightView {
         }
     }
 
+    /// There are other sources now, this many.
+    pub fn sources_changed(&mut self, sources: usize) {
+        self.failures = vec![None; sources];
+        self.followed = None;
+    }
+
     /// From now on `source` is the one whose heads count.
     pub fn follow(&mut self, source: usize) {
         self.followed = Some(source);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::node::{Node, Up};
 use super::plans::PlanBook;
-use super::port::{Decision, Effect, Facts, HistoryEntry, Pin};
+use super::port::{Decision, Effect, Facts, HistoryEntry, Pin, Source};
 use super::saga::UnderWay;
 use super::{Engine, Probe};
 use crate::command_line::CommandLine;
@@ -24,8 +24,8 @@ use crate::upgrade::{Ended, Folded, Record, Step, Upgrade, fold};
 pub struct Boot {
     /// The settings.
     pub settings: Settings,
-    /// The addresses of the sources, in order.
-    pub sources: Vec<String>,
+    /// The sources, in order.
+    pub sources: Vec<Source>,
     /// The command line given for the node.
     pub given_line: CommandLine,
     /// Where `current` points.

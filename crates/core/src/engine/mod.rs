@@ -29,7 +29,7 @@ pub use boot::{Boot, LastExit, RunningNode};
 use node::{Node, Overdue};
 use port::{
     Decision, Effect, Entry, Event, ExitWith, Facts, HistoryEntry, Input, Launch, LineOverride, Order, Pin,
-    ProbeFor,
+    ProbeFor, Source,
 };
 
 use crate::command_line::CommandLine;
@@ -52,7 +52,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub struct Engine {
     settings: Arc<Settings>,
-    sources: Arc<Vec<String>>,
+    sources: Arc<Vec<Source>>,
     /// The command line the supervisor was given for the node.
     given_line: CommandLine,
     /// The one the node is started with.
@@ -180,7 +180,7 @@ impl Engine {
             Change::Same => {}
             Change::Up(_) => {
                 self.node.head_moved(now.mono, out);
-                self.saga_head(now, out);
+                self.own_head(source, now, out);
             }
             Change::Down(by) => {
                 let data = json!({ "height": head.height, "by": by });
@@ -192,12 +192,18 @@ impl Engine {
                     format!("the head went down from {from} to {}", head.height),
                     data,
                 );
-                self.saga_head(now, out);
+                self.own_head(source, now, out);
             }
             Change::Replaced => self.saga_head(now, out),
         }
         if before.is_none() {
             self.probe.next = now.mono;
+        }
+    }
+
+    fn own_head(&mut self, source: usize, now: Now, out: &mut Decision) {
+        if self.sources.get(source).is_some_and(|source| source.own) {
+            self.saga_head(now, out);
         }
     }
 
@@ -526,6 +532,12 @@ impl Engine {
     /// New settings are in force from now on. What needs a restart of the node is said by the caller.
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = Arc::new(settings);
+    }
+
+    /// Other sources are asked from now on; the node was started with other addresses.
+    pub fn set_sources(&mut self, sources: Vec<Source>) {
+        self.heights.sources_changed(sources.len());
+        self.sources = Arc::new(sources);
     }
 
     /// The settings in force.

@@ -122,6 +122,16 @@ pub enum Input {
     Shutdown,
 }
 
+/// A source of heights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Its address, as people may see it.
+    pub address: String,
+    /// It is the supervised node itself. Only such a source says how a new program does; another node's heights
+    /// go on also when ours stands still.
+    pub own: bool,
+}
+
 /// What a person can order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {

@@ -310,7 +310,7 @@ impl Engine {
             steps: upgrade.marks,
         };
         out.entries.push(Entry::History(Box::new(entry.clone())));
-        self.last_upgrade = Some(std::sync::Arc::new(entry));
+        let before = self.last_upgrade.replace(std::sync::Arc::new(entry));
         self.clear("rollback_barred", out);
         self.clear("stalled", out);
         self.clear("stop_overdue", out);
@@ -327,12 +327,8 @@ impl Engine {
                 self.clear("upgrade_failed", out);
                 // Left on purpose: what ran is not to come back by a plan that is found again.
                 if let (None, Target::Upgrade(name)) = (&order.plan, &order.from) {
-                    let pin = Pin {
-                        name: name.clone(),
-                        sha256: String::new(),
-                        reason: "rolled back by hand".into(),
-                    };
-                    self.pin(pin, out);
+                    let sha256 = before.map(|before| before.sha256.clone()).unwrap_or_default();
+                    self.pin(Pin { name: name.clone(), sha256, reason: "rolled back by hand".into() }, out);
                 }
             }
             None => {}

@@ -231,8 +231,8 @@ impl Engine {
 
     fn chain_view(&self, now: Now) -> ChainView {
         let seen = self.heights.head();
-        let sources = self.sources.iter().enumerate().map(|(place, address)| SourceView {
-            address: address.clone(),
+        let sources = self.sources.iter().enumerate().map(|(place, source)| SourceView {
+            address: source.address.clone(),
             followed: self.heights.followed() == Some(place),
             failure: self.heights.failures().get(place).cloned().flatten(),
         });
