@@ -78,10 +78,15 @@ fn a_hanging_stop_closes_the_rpc_and_does_nothing_and_a_working_one_works() {
     node.killed();
 
     let mut node = home.start(&["--stop-works=600ms", "--seal-after-term", "--no-blocks"]);
-    let (pid, begin, before) =
-        (node.child.as_ref().unwrap().id(), Instant::now(), spent(node.child.as_ref().unwrap().id()));
+    let (pid, begin) = (node.child.as_ref().unwrap().id(), Instant::now());
+    let written = || -> Option<u64> {
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+        io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok())
+    };
+    let (worked, wrote) = (spent(pid), written().unwrap());
     node.signal(Signal::TERM);
-    wait_for("it works", || (spent(pid) >= before + 5).then_some(()));
+    wait_for("it writes", || written().filter(|&now| now >= wrote + 100_000));
+    wait_for("it uses the processor", || (spent(pid) > worked).then_some(()));
     assert_eq!(node.ended().code(), Some(0));
     assert!(begin.elapsed() >= Duration::from_millis(600));
     assert_eq!(home.facts("stop").last().unwrap()["head"], 1, "a block was sealed after SIGTERM");
