@@ -22,6 +22,8 @@ pub(crate) fn burst(burst: Option<u64>, long: Option<u64>) {
     std::thread::spawn(move || {
         write(LINE.repeat(64 * 1024 / LINE.len()).as_bytes(), burst.unwrap_or(0));
         if let Some(long) = long {
+            // Nothing may come in between, or the line would end there.
+            let _alone = std::io::stderr().lock();
             write(&[b'x'; 64 * 1024], long);
             log::raw(b"\n");
         }
