@@ -29,6 +29,13 @@ const MAX_IDLE: usize = 8;
 /// WebSocket whose pings are unanswered for 60 s, and idle HTTP after 120 s.
 const IDLE_LIFE: Duration = Duration::from_secs(30);
 
+/// JSON-RPC's code for "wrong parameters" (specification 2.0, section 5.1).
+const INVALID_PARAMS: i64 = -32602;
+
+/// How anvil says over WebSocket and Unix socket that it has no such method; over HTTP it says it the usual way.
+/// It says the same of wrong parameters, but those asked here are right wherever the method exists.
+const NO_SUCH_VARIANT: &str = "did not match any variant of untagged enum";
+
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RpcError {
@@ -207,10 +214,10 @@ impl Client {
 }
 
 /// The error object of a node as an error of the question.
-fn refusal(method: &str, error: ErrorObject) -> RpcError {
+fn refusal(method: &str, ErrorObject { code, message }: ErrorObject) -> RpcError {
     let method = method.to_owned();
-    match error.code {
-        message::METHOD_NOT_FOUND => RpcError::Unsupported { method },
-        code => RpcError::Node { method, code, message: excerpt(error.message.as_bytes()) },
+    if code == message::METHOD_NOT_FOUND || (code == INVALID_PARAMS && message.contains(NO_SUCH_VARIANT)) {
+        return RpcError::Unsupported { method };
     }
+    RpcError::Node { method, code, message: excerpt(message.as_bytes()) }
 }

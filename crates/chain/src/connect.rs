@@ -1,6 +1,7 @@
 //! Opens the byte stream to an endpoint: TCP, TLS over TCP, or a Unix socket. No proxy, no redirects.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -26,6 +27,9 @@ pub(crate) type Stream = Box<dyn ByteStream>;
 /// The longest path of a Unix socket, in bytes: `sun_path` has 108, the last of which is 0.
 const MAX_SOCKET_PATH: usize = 107;
 
+/// What `localhost` is (RFC 6761 section 6.3).
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
 /// Opens the stream to `endpoint`. Has no time limit of its own.
 pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
     match endpoint {
@@ -35,7 +39,13 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
 }
 
 async fn connect_tcp(address: &Address) -> io::Result<Stream> {
-    let tcp = TcpStream::connect((address.host(), address.port())).await?;
+    let tcp = match address.host() {
+        // Known without asking: the system's resolver would need a thread of its own.
+        "localhost" => {
+            TcpStream::connect(&LOOPBACK.map(|ip| SocketAddr::new(ip, address.port()))[..]).await?
+        }
+        host => TcpStream::connect((host, address.port())).await?,
+    };
     // Small questions and small answers: waiting for more to send would only add delay.
     tcp.set_nodelay(true)?;
     if !address.is_tls() {

@@ -78,8 +78,11 @@ async fn a_wrong_answer_is_an_error_of_its_kind_and_the_next_good_one_is_taken()
 async fn a_missing_method_is_unsupported() {
     let (_folder, nodes) = everywhere(7).await;
     for (_, door) in &nodes {
-        let error = Client::new(door.endpoint.clone()).peer_count(LIMIT).await.unwrap_err();
-        assert!(matches!(error, RpcError::Unsupported { .. }), "{error:?}");
+        let client = Client::new(door.endpoint.clone());
+        for method in ["net_peerCount", "anvil_none"] {
+            let error = client.call(method, json!([]), LIMIT).await.unwrap_err();
+            assert!(matches!(error, RpcError::Unsupported { .. }), "{error:?}");
+        }
     }
 }
 
@@ -167,6 +170,13 @@ async fn credentials_and_path_are_sent() {
         assert_eq!(tally.authorization.as_deref(), Some("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
         assert_eq!(tally.path.as_deref(), Some("/rpc?k=1"));
     }
+}
+
+#[tokio::test]
+async fn localhost_needs_no_resolver() {
+    let door = Node::new(7).http().await;
+    let named = door.endpoint.to_string().replace("127.0.0.1", "localhost");
+    assert_eq!(Client::new(named.parse().unwrap()).block_number(LIMIT).await.unwrap(), 7);
 }
 
 #[tokio::test]
