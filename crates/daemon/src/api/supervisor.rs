@@ -1,0 +1,15 @@
+//! `/api/v1/supervisor`: the supervisor itself.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::node::Accepted;
+use super::{Api, wire};
+
+/// The node is stopped, then the supervisor ends: when the socket is gone, it is done.
+pub(super) async fn stop(State(api): State<Api>) -> Accepted {
+    api.handle.shut_down().await?;
+    let message = "the node is being stopped, then the supervisor ends".into();
+    Ok((StatusCode::ACCEPTED, Json(wire::Message { message })))
+}
