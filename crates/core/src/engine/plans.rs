@@ -109,7 +109,9 @@ impl Engine {
                 self.plans.scheduled.push(same.clone());
                 continue;
             }
-            if self.plans.is_finished(&plan) || self.target == Target::Upgrade(plan.name.clone()) {
+            let under_way = self.upgrade.as_ref().is_some_and(|under_way| under_way.is_for(&plan.name));
+            let runs = self.target == Target::Upgrade(plan.name.clone()) && !under_way;
+            if self.plans.is_finished(&plan) || runs {
                 self.drop_finished(&plan, out);
                 continue;
             }
