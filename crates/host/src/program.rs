@@ -17,6 +17,7 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags};
 
 use crate::digest::Digest;
 use crate::elf::{self, ElfProblem};
+pub use crate::keeper::FileIdentity;
 pub use crate::run::RunError;
 use crate::run::{self, Ended};
 
@@ -33,40 +34,13 @@ const SCRIPT_LINE: usize = 256;
 /// changed so short a time before it was looked at can change again without any trace in its identity.
 const TICK: Duration = Duration::from_secs(2);
 
-/// What the file system knows about a file that changes whenever its content does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileIdentity {
-    /// The device.
-    pub dev: u64,
-    /// The inode.
-    pub ino: u64,
-    /// The length in bytes.
-    pub size: u64,
-    /// When the content changed, in ns since 1970; can be set by anybody.
-    pub mtime_ns: i128,
-    /// When the inode changed, in ns since 1970; set by the kernel alone.
-    pub ctime_ns: i128,
-}
-
 impl FileIdentity {
-    /// The identity in what `stat(2)` answered.
-    pub fn of(data: &Metadata) -> Self {
-        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
-        Self {
-            dev: data.dev(),
-            ino: data.ino(),
-            size: data.size(),
-            mtime_ns: ns(data.mtime(), data.mtime_nsec()),
-            ctime_ns: ns(data.ctime(), data.ctime_nsec()),
-        }
-    }
-
     /// Whether the last change is long enough past that any further one must show. Asked before the content
     /// is read.
     #[allow(clippy::disallowed_methods)] // Compared with a file's time, which is of the wall clock.
     pub fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i128;
-        now - self.ctime_ns > TICK.as_nanos() as i128
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.as_nanos() as i128 - i128::from(self.ctime_ns) > TICK.as_nanos() as i128
     }
 }
 

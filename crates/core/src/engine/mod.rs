@@ -34,7 +34,7 @@ use port::{
 
 use crate::command_line::CommandLine;
 use crate::exit::{ExitClass, NodeExit, classify};
-use crate::head::Head;
+use crate::head::{Head, Height};
 use crate::height::{Change, HeightView};
 use crate::observation::{Answer, Observation};
 use crate::probation::{ProbationLimits, Reference};
@@ -100,6 +100,7 @@ impl Engine {
     /// Takes in one input and decides what follows.
     pub fn handle(&mut self, input: Input, now: Now) -> Decision {
         let mut out = Decision::default();
+        self.clear("store_failed", &mut out);
         if !self.ended {
             self.take_in(input, now, &mut out);
             self.progress(now, &mut out);
@@ -110,7 +111,7 @@ impl Engine {
     fn take_in(&mut self, input: Input, now: Now, out: &mut Decision) {
         match input {
             Input::Tick => {}
-            Input::Head { source, head } => self.head(source, head, now, out),
+            Input::Head { source, head } => self.head_told(source, head, now, out),
             Input::SourceFailed { source, reason } => self.heights.failed(source, reason),
             Input::SourceRecovered { source } => self.heights.recovered(source),
             Input::Plans(read) => self.plans_read(read, now, out),
@@ -169,7 +170,7 @@ impl Engine {
         .min()
     }
 
-    fn head(&mut self, source: usize, head: Head, now: Now, out: &mut Decision) {
+    fn head_told(&mut self, source: usize, head: Head, now: Now, out: &mut Decision) {
         // What was still under way when the node ended says nothing about the node that is to come.
         if !self.node.has_process() {
             return;
@@ -532,6 +533,29 @@ impl Engine {
     /// New settings are in force from now on. What needs a restart of the node is said by the caller.
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = Arc::new(settings);
+    }
+
+    /// Where `current` points, as far as the engine knows.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The process id of the node, if it runs.
+    pub fn node_pid(&self) -> Option<u32> {
+        self.node.up().map(|up| up.pid)
+    }
+
+    /// The head as last seen.
+    pub fn head(&self) -> Option<Height> {
+        self.heights.head().map(|seen| seen.head.height)
+    }
+
+    /// The last decision could not be written down and was not made. Known in memory only, until one can be.
+    pub fn store_failed(&mut self, why: &str) {
+        let text = format!(
+            "decisions cannot be written down, so none is made; the node runs on: {why}. It is tried again all the time"
+        );
+        self.alerts.insert("store_failed", text);
     }
 
     /// Other sources are asked from now on; the node was started with other addresses.

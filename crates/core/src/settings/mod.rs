@@ -271,7 +271,7 @@ impl Settings {
 
 /// The value of the flag `name` in a geth-like command line: `--name value`, `--name=value`, also with one
 /// dash; the last one counts. Words after `--` are no flags.
-fn value_of_flag<'a, S: AsRef<OsStr>>(args: &'a [S], name: &str) -> Option<&'a OsStr> {
+pub fn value_of_flag<'a, S: AsRef<OsStr>>(args: &'a [S], name: &str) -> Option<&'a OsStr> {
     let mut words = args.iter().map(AsRef::as_ref).take_while(|word| *word != "--");
     let mut found = None;
     while let Some(word) = words.next() {

@@ -1,0 +1,327 @@
+//! The start of a supervisor, in the order in which nothing can go wrong twice: settings, lock, keeper, store,
+//! link, then the core decides what comes first.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use wemixvisor_core::command_line::CommandLine;
+use wemixvisor_core::engine::port::{ExitWith, Facts, Input, Pin};
+use wemixvisor_core::engine::{Boot, Engine, LastExit, RunningNode};
+use wemixvisor_core::exit::WaitStatus;
+use wemixvisor_core::plan::PlanName;
+use wemixvisor_core::settings::Settings;
+use wemixvisor_core::target::Target;
+use wemixvisor_core::time::WallMs;
+use wemixvisor_core::upgrade::{Outcome, Record};
+use wemixvisor_host::durable::{self, DurableError};
+use wemixvisor_host::home::Home;
+use wemixvisor_host::keeper::{KeeperState, LogPolicy};
+use wemixvisor_host::link::{self, LinkError};
+use wemixvisor_host::lock::{LockError, SupervisorLock};
+use wemixvisor_host::output::Follow;
+use wemixvisor_host::store::{Store, StoreError};
+use wemixvisor_host::watch::{FileWatch, WatchError};
+
+use crate::clock::Clock;
+use crate::control;
+use crate::effects::{Effects, Watching, read_plans};
+use crate::engine::{FACTS, Loop, history, write};
+use crate::handle::{Handle, Message};
+use crate::keeping::{Keeping, KeepingError, in_core};
+use crate::preparing::{Programs, said};
+use crate::sources;
+
+/// What waits to be decided. The sources, the keeper and people share it; each of them waits when it is full.
+const MAILBOX: usize = 256;
+
+/// So many finished upgrades are remembered, so that none of them is run again.
+const REMEMBERED: usize = 500;
+
+/// A runtime that ends does not wait longer for a write to a blocked terminal.
+const LAST_WAIT: Duration = Duration::from_millis(100);
+
+/// The key of this node's own number.
+const STAGGER: &str = "stagger";
+
+/// What a supervisor is started with.
+#[derive(Debug)]
+pub struct Start {
+    /// The settings.
+    pub settings: Settings,
+    /// The home.
+    pub home: Home,
+    /// The node's arguments.
+    pub node_args: Vec<OsString>,
+    /// The environment that the node inherits.
+    pub environment: Vec<(OsString, OsString)>,
+    /// This program's own file: the keeper is another mode of it.
+    pub own_program: PathBuf,
+    /// Whether the node's output also goes to standard output.
+    pub mirror_output: bool,
+}
+
+/// Why a supervisor cannot begin. Nothing was started or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The home is not laid out.
+    #[error(
+        "there is no home of a node at {}: lay it out with: wemixvisor init <binary>", .0.display()
+    )]
+    NoHome(PathBuf),
+    /// Another supervisor is at work, or the lock cannot be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The link is not what it must be. Nothing is guessed: another program than the right one can fork the
+    /// chain's history.
+    #[error("it cannot be told which program is to run")]
+    Link(#[from] LinkError),
+    /// The store cannot be used. It is never replaced: it knows whether an upgrade is under way.
+    #[error("the journal cannot be read, so nothing is started; a node that runs is left alone")]
+    Store(#[from] StoreError),
+    /// A directory cannot be made.
+    #[error("the home cannot be used")]
+    Directory(#[from] DurableError),
+    /// The keeper cannot be had.
+    #[error(transparent)]
+    Keeper(#[from] KeepingError),
+    /// The plan file cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The runtime, the signals or the control socket cannot be had.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// Supervises the node until it is told to end. The answer is the exit code of `run`: 0, or the node's own.
+///
+/// # Errors
+/// [`BootError`]: what stands in the way, before anything was started.
+pub fn run(start: Start) -> Result<u8, BootError> {
+    let system = |what| move |source| BootError::System { what, source };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start the runtime"))?;
+    let result = runtime.block_on(supervise(start));
+    runtime.shutdown_timeout(LAST_WAIT);
+    result.map(exit_code)
+}
+
+fn exit_code(exit: ExitWith) -> u8 {
+    match exit {
+        ExitWith::Success => 0,
+        ExitWith::Node(WaitStatus::Exited(code)) => u8::try_from(code).unwrap_or(1),
+        ExitWith::Node(WaitStatus::Signaled(signal)) => u8::try_from(128 + signal).unwrap_or(1),
+        ExitWith::Node(WaitStatus::Unknown) => 1,
+    }
+}
+
+async fn supervise(start: Start) -> Result<ExitWith, BootError> {
+    let Start { settings, home, node_args, environment, own_program, mirror_output } = start;
+    let clock = Clock::start();
+    let system = |what| move |source| BootError::System { what, source };
+    if !home.wemixvisor().is_dir() {
+        return Err(BootError::NoHome(home.root().to_owned()));
+    }
+    let (tell, mailbox) = mpsc::channel(MAILBOX);
+    // Before anything is started: a signal must not find us unprepared.
+    listen_to_signals(&tell).map_err(system("listen to signals"))?;
+    let lock = SupervisorLock::acquire(home.wemixvisor())?;
+    durable::create_dirs(&home.logs())?;
+    durable::create_dirs(home.data())?;
+    let target = link::current(&home)?;
+    let log = LogPolicy {
+        path: settings.node_log(),
+        max_bytes: settings.logs.max_bytes,
+        keep: settings.logs.keep,
+    };
+    // Followed from here on, so that nothing that the node is about to say is missed.
+    let output = mirror_output.then(|| Follow::from_end(&log.path));
+    let finding = tokio::spawn(Keeping::find(home.wemixvisor().to_owned(), own_program, log.clone()));
+    // The keeper starts while the store is opened.
+    tokio::task::yield_now().await;
+    let mut store = Store::open(&home.state())?;
+    let (keeping, state, events) = match finding.await {
+        Ok(found) => found?,
+        Err(error) => return Err(system("start the keeper")(std::io::Error::other(error))),
+    };
+    let home = Arc::new(home);
+    let settings = Arc::new(settings);
+    let environment = Arc::new(environment);
+    let facts: Facts = store.fact(FACTS)?.unwrap_or_default();
+    let given_line = CommandLine::of(node_args);
+    let line = match &facts.line {
+        Some(over) if over.given == given_line => over.line.clone(),
+        _ => given_line.clone(),
+    };
+    let endpoints = sources::endpoints(&settings, home.root(), &line);
+    let _watch = watch_plans(&home, &settings, &tell)?;
+    let boot = Boot {
+        sources: sources::described(&endpoints),
+        settings: (*settings).clone(),
+        given_line,
+        target,
+        running: running(&home, &state, clock.now().wall),
+        last_exit: last_exit(&home, &state, clock.now().wall),
+        journal: journal(&store),
+        plans: read_plans(&home),
+        pins: pins(&store)?,
+        finished: finished(&store),
+        last_upgrade: history(&store, 1).ok().and_then(|entries| entries.into_iter().next()),
+        stagger: stagger(&mut store)?,
+        facts,
+    };
+    let (core, first) = Engine::boot(boot, clock.now());
+    write(&mut store, &first.entries)?;
+    let custom_hook = settings.pre_upgrade_hook();
+    let programs = Programs::new(home.clone(), environment.clone(), custom_hook, settings.upgrade.version_limit);
+    let watching = Watching::new(endpoints, &settings, tell.clone());
+    let listener = control::bind(&home).map_err(system("open the control socket"))?;
+    tokio::spawn(keeping.clone().listen(events, tell.clone()));
+    tokio::spawn(quit_on_order(keeping.clone()));
+    tokio::spawn(control::serve(listener, Handle { mailbox: tell.clone() }));
+    if let Some(output) = output {
+        tokio::spawn(mirror(output.map_err(system("follow the node's log"))?));
+    }
+    if !state.leftovers.is_empty() {
+        keeping.end_leftovers().await;
+    }
+    let effects =
+        Effects::new(home.clone(), settings, environment, log, keeping, programs, tell, watching);
+    let exit = Loop::new(core, store, effects, mailbox, clock).run(first.effects).await;
+    // The socket goes before the lock: who finds no socket finds no supervisor either.
+    let _ = std::fs::remove_file(home.socket());
+    drop(lock);
+    Ok(exit)
+}
+
+fn listen_to_signals(tell: &mpsc::Sender<Message>) -> std::io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                tracing::info!("told to end: the node is stopped first");
+                if tell.send(Message::Happened(Input::Shutdown)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::warn!("SIGHUP: settings are read at the start only; the node is not touched");
+        }
+    });
+    Ok(())
+}
+
+async fn quit_on_order(keeping: Keeping) {
+    let Ok(mut quits) = signal(SignalKind::quit()) else { return };
+    while quits.recv().await.is_some() {
+        tracing::warn!("SIGQUIT is passed on to the node");
+        keeping.quit().await;
+    }
+}
+
+fn watch_plans(home: &Arc<Home>, settings: &Settings, tell: &mpsc::Sender<Message>) -> Result<FileWatch, WatchError> {
+    let (home, tell) = (home.clone(), tell.clone());
+    FileWatch::start(vec![home.plan_file()], settings.upgrade.poll_interval, move |_| {
+        // On the watch's own thread: it may wait for the mailbox.
+        let _ = tell.blocking_send(Message::Happened(Input::Plans(read_plans(&home))));
+    })
+}
+
+/// Copies the node's output to standard output. A reader that is slow or gone holds up nobody else.
+async fn mirror(mut output: Follow) {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stdout = tokio::io::stdout();
+    while let Ok(bytes) = output.next().await {
+        if stdout.write_all(&bytes).await.is_err() || stdout.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Which of the home's programs this file is.
+fn target_of(home: &Home, program: &std::path::Path) -> Option<Target> {
+    if program == home.program(&Target::Genesis) {
+        return Some(Target::Genesis);
+    }
+    let below = program.strip_prefix(home.upgrades()).ok()?;
+    let name: PlanName = below.components().next()?.as_os_str().to_str()?.parse().ok()?;
+    let target = Target::Upgrade(name);
+    (home.program(&target) == program).then_some(target)
+}
+
+fn running(home: &Home, state: &KeeperState, now: WallMs) -> Option<RunningNode> {
+    state.node.as_ref().map(|node| RunningNode {
+        launch: node.launch_id,
+        pid: node.pid,
+        target: target_of(home, &node.program),
+        uptime: now.since(WallMs(node.started_at_ms)),
+    })
+}
+
+fn last_exit(home: &Home, state: &KeeperState, now: WallMs) -> Option<LastExit> {
+    // The record of the end does not name the program; the record of the start before it does.
+    let end = state.last_exit.as_ref()?;
+    let begun = wemixvisor_host::keeper::last_node(home.wemixvisor()).filter(|node| node.launch_id == end.launch_id);
+    Some(LastExit {
+        launch: end.launch_id,
+        target: begun.and_then(|node| target_of(home, &node.program)),
+        exit: in_core(end),
+        ago: now.since(WallMs(end.exited_at_ms)),
+    })
+}
+
+/// The records of the upgrade under way; none when there is none.
+fn journal(store: &Store) -> Result<Vec<(Record, WallMs)>, String> {
+    let rows = store.journal().map_err(|error| said(&error))?;
+    let newest = rows.last().map(|row| row.upgrade.clone());
+    rows.into_iter()
+        .filter(|row| Some(&row.upgrade) == newest.as_ref())
+        .map(|row| match serde_json::from_value(row.record) {
+            Ok(record) => Ok((record, row.at)),
+            Err(error) => Err(format!("record {} of the journal cannot be understood: {error}", row.seq)),
+        })
+        .collect()
+}
+
+fn pins(store: &Store) -> Result<Vec<Pin>, StoreError> {
+    let pin = |pin: wemixvisor_host::store::Pin| {
+        let name = pin.name.parse().ok()?;
+        Some(Pin { name, sha256: pin.sha256, reason: pin.reason })
+    };
+    Ok(store.pins()?.into_iter().filter_map(pin).collect())
+}
+
+fn finished(store: &Store) -> Vec<(PlanName, u64)> {
+    let entries = history(store, REMEMBERED).unwrap_or_default();
+    entries
+        .into_iter()
+        .filter(|entry| !matches!(entry.outcome, Outcome::Cancelled { .. }))
+        .filter_map(|entry| entry.plan.map(|plan| (plan.name, plan.height)))
+        .collect()
+}
+
+/// This node's own number: drawn once, kept for ever.
+fn stagger(store: &mut Store) -> Result<u64, StoreError> {
+    if let Some(known) = store.fact(STAGGER)? {
+        return Ok(known);
+    }
+    use std::hash::{BuildHasher as _, RandomState};
+    let drawn = RandomState::new().hash_one(());
+    // SQLite's and JSON's numbers are signed.
+    let drawn = drawn >> 1;
+    store.write(|batch| batch.set_fact(STAGGER, &drawn))?;
+    Ok(drawn)
+}

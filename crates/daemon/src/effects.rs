@@ -1,0 +1,413 @@
+//! Carries out what the engine has decided: the only place where effects meet the disk, the processes and the
+//! nodes. What takes time runs on its own and reports back through the mailbox.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use wemixvisor_chain::{Client, Endpoint, HeadWatch, OwnSeal, Pace, ProbeRequest, SourceEvent, probe};
+use wemixvisor_core::command_line::CommandLine;
+use wemixvisor_core::engine::port::{Effect, Input, Launch, PlanEdit, ProbeFor, Work};
+use wemixvisor_core::head::Height;
+use wemixvisor_core::observation::{Answer, Observation};
+use wemixvisor_core::plan::Plan;
+use wemixvisor_core::plan_file;
+use wemixvisor_core::settings::Settings;
+use wemixvisor_core::target::Target;
+use wemixvisor_core::upgrade::Step;
+use wemixvisor_host::home::{Home, Hook};
+use wemixvisor_host::hooks::{HookExit, run_hook};
+use wemixvisor_host::keeper::{self, DATA_DIR_LOCK, FileIdentity, LogPolicy, SpawnError};
+use wemixvisor_host::{link, plan_file as plan_bytes, process};
+
+use crate::handle::Message;
+use crate::keeping::{Keeping, words};
+use crate::preparing::{Programs, said};
+use crate::sources;
+
+/// Heads on their way from the sources to the mailbox.
+const HEADS: usize = 16;
+
+/// How it stood when an effect was decided on.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    /// The program that `current` points to.
+    pub(crate) target: Target,
+    /// The process id of the node, if it runs.
+    pub(crate) pid: Option<u32>,
+    /// The head.
+    pub(crate) head: Option<Height>,
+}
+
+/// Everything that effects need.
+pub(crate) struct Effects {
+    pub(crate) home: Arc<Home>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) environment: Arc<Vec<(OsString, OsString)>>,
+    pub(crate) log: LogPolicy,
+    pub(crate) keeping: Keeping,
+    pub(crate) programs: Programs,
+    pub(crate) mailbox: mpsc::Sender<Message>,
+    pub(crate) watch: Watching,
+    hook: Option<JoinHandle<()>>,
+    /// Seals above this height are the present node's own.
+    seals_after: Height,
+}
+
+/// The sources that are watched, and how to ask the node itself.
+pub(crate) struct Watching {
+    endpoints: Vec<Endpoint>,
+    heads: Option<HeadWatch>,
+    own: Vec<Arc<Client>>,
+    mailbox: mpsc::Sender<Message>,
+    failures: Arc<std::sync::Mutex<Vec<Option<String>>>>,
+}
+
+impl Effects {
+    #[expect(clippy::too_many_arguments, reason = "all of it is found at the start, once")]
+    pub(crate) fn new(
+        home: Arc<Home>,
+        settings: Arc<Settings>,
+        environment: Arc<Vec<(OsString, OsString)>>,
+        log: LogPolicy,
+        keeping: Keeping,
+        programs: Programs,
+        mailbox: mpsc::Sender<Message>,
+        watch: Watching,
+    ) -> Self {
+        Self { home, settings, environment, log, keeping, programs, mailbox, watch, hook: None, seals_after: 0 }
+    }
+
+    /// Carries one effect out. What is known at once comes back as an input; `Reply` and `Exit` are the loop's.
+    pub(crate) fn perform(&mut self, effect: Effect, standing: &Standing) -> Option<Input> {
+        match effect {
+            Effect::Launch(launch) => self.launch(launch, standing),
+            Effect::Terminate => self.signal(|keeping| async move { keeping.terminate().await }),
+            Effect::Kill => self.signal(|keeping| async move { keeping.kill().await }),
+            Effect::SampleWork => return Some(Input::Work(standing.pid.and_then(sample))),
+            Effect::SwitchLink(target) => {
+                let result = link::switch(&self.home, &target).map_err(|error| said(&error));
+                return Some(Input::Switched { target, result });
+            }
+            Effect::RunHook { step, name, height, info, target } => self.run_hook(step, &name, height, info, &target),
+            Effect::Probe(what) => self.probe(what),
+            Effect::AskSealing => self.ask_sealing(),
+            Effect::Prepare(plan) => self.prepare(*plan, standing.target.clone()),
+            Effect::Verify { target, plan } => self.verify(target, plan.map(|plan| *plan), standing.target.clone()),
+            Effect::EditPlans { ticket, edit } => self.edit_plans(ticket, edit),
+            Effect::PollEvery(every) => self.watch.poll_every(every),
+            Effect::SourcesUp => self.watch.node_up(),
+            Effect::SourcesDown => self.watch.node_down(),
+            Effect::Reply { .. } | Effect::Exit(_) => {}
+        }
+        None
+    }
+
+    /// Ends a hook that runs: its step is done again by the next supervisor.
+    pub(crate) fn end(&mut self) {
+        if let Some(hook) = self.hook.take() {
+            hook.abort();
+        }
+    }
+
+    fn launch(&mut self, launch: Launch, standing: &Standing) {
+        self.seals_after = standing.head.unwrap_or(0);
+        let id = launch.launch;
+        let order = match self.order(&launch) {
+            Ok(order) => order,
+            Err(reason) => {
+                self.report(async move { Input::LaunchFailed { launch: id, reason } });
+                return;
+            }
+        };
+        let keeping = self.keeping.clone();
+        let program = self.home.program(&launch.target);
+        let verified = launch.sha256.is_some();
+        self.report(async move {
+            let mut outcome = keeping.spawn(order.clone()).await;
+            if let (Err(SpawnError::Changed { .. }), false) = (&outcome, verified)
+                && let Ok(identity) = FileIdentity::at(&program)
+            {
+                // Touched between the look and the start. Without a verified sum there is nothing it could
+                // differ from.
+                outcome = keeping.spawn(keeper::Launch { identity, ..order }).await;
+            }
+            match outcome {
+                Ok(pid) => Input::NodeUp { launch: id, pid },
+                Err(error) => Input::LaunchFailed { launch: id, reason: said(&error) },
+            }
+        });
+    }
+
+    fn order(&self, launch: &Launch) -> Result<keeper::Launch, String> {
+        let program = self.home.program(&launch.target);
+        let verified = self.programs.verified(&launch.target);
+        let identity = match (&launch.sha256, verified) {
+            // What was verified is what is started, byte for byte.
+            (Some(sha256), Some(file)) if file.sha256.to_string() == *sha256 => file.identity,
+            (Some(_), _) => {
+                let file = wemixvisor_host::program::inspect(&program).map_err(|error| said(&error))?;
+                if launch.sha256.as_deref() != Some(file.sha256.to_string().as_str()) {
+                    return Err(format!("{} was changed after it was verified", program.display()));
+                }
+                file.identity
+            }
+            (None, _) => FileIdentity::at(&program).map_err(|error| format!("{}: {error}", program.display()))?,
+        };
+        let data = self.data_dir(&launch.line);
+        let locks = if data.is_dir() { vec![data.join(DATA_DIR_LOCK)] } else { Vec::new() };
+        Ok(keeper::Launch {
+            launch_id: launch.launch,
+            program,
+            identity,
+            args: words(&launch.line),
+            env: sources::environment(&self.environment, self.home.root(), &self.settings, &launch.line),
+            cwd: self.home.root().to_owned(),
+            locks,
+            log: self.log.clone(),
+        })
+    }
+
+    fn data_dir(&self, line: &CommandLine) -> std::path::PathBuf {
+        self.home.root().join(self.settings.data_dir_for(&words(line)))
+    }
+
+    fn signal<F: Future<Output = ()> + Send + 'static>(&self, send: impl FnOnce(Keeping) -> F) {
+        tokio::spawn(send(self.keeping.clone()));
+    }
+
+    fn run_hook(&mut self, step: Step, name: &str, height: Height, info: String, target: &Target) {
+        let hook = match step {
+            Step::PreStop => Hook::PreStop,
+            Step::PostUpgrade => Hook::PostUpgrade,
+            _ => Hook::PreUpgrade,
+        };
+        let Target::Upgrade(plan) = target else { return };
+        let path = self.programs.hook(plan, hook);
+        let home = self.home.clone();
+        let mut environment = (*self.environment).clone();
+        let own = [
+            ("DAEMON_HOME", home.root().as_os_str().to_owned()),
+            ("DAEMON_NAME", home.name().into()),
+            ("UPGRADE_NAME", name.into()),
+            ("UPGRADE_HEIGHT", height.to_string().into()),
+            ("UPGRADE_INFO", info.into()),
+        ];
+        environment.retain(|(name, _)| !own.iter().any(|(other, _)| name == other));
+        environment.extend(own.map(|(name, value)| (name.into(), value)));
+        let limit = self.settings.hooks.time_limit;
+        let mailbox = self.mailbox.clone();
+        self.hook = Some(tokio::spawn(async move {
+            let mut log = |line: &str| tracing::info!("{}: {line}", path.display());
+            let result = match run_hook(&path, home.root(), &environment, limit, &mut log).await {
+                Ok(outcome) if outcome.exit == HookExit::Success => Ok(String::new()),
+                Ok(outcome) => Err(format!("{} {}: {}", path.display(), outcome.exit, outcome.tail.trim())),
+                Err(error) => Err(said(&error)),
+            };
+            let _ = mailbox.send(Message::Happened(Input::HookEnded { step, result })).await;
+        }));
+    }
+
+    fn probe(&self, what: ProbeFor) {
+        let clients = self.watch.own.clone();
+        let limit = self.settings.heights.answer_limit;
+        let after = self.seals_after;
+        self.report(async move {
+            let mut round = Observation { head: Answer::Failed("there is no source of the node's own".into()), ..Default::default() };
+            for client in clients {
+                round = ask(&client, what, after, limit).await;
+                if !matches!(round.head, Answer::Failed(_)) {
+                    break;
+                }
+            }
+            Input::Observed { launch: what.launch, round: Box::new(round) }
+        });
+    }
+
+    fn ask_sealing(&self) {
+        let client = self.watch.own.first().cloned();
+        let limit = self.settings.heights.answer_limit;
+        self.report(async move {
+            Input::Sealing(match client {
+                Some(client) => match client.holds_mining_token(limit).await {
+                    Ok(holds) => Answer::Known(holds),
+                    Err(error) => Answer::Failed(said(&error)),
+                },
+                None => Answer::Failed("there is no source of the node's own".into()),
+            })
+        });
+    }
+
+    fn prepare(&self, plan: Plan, present: Target) {
+        let programs = self.programs.clone();
+        let rpc = self.watch.reachable();
+        self.report(async move {
+            let check = programs.prepare(&plan, &present, rpc).await;
+            Input::Checked { name: plan.name, check }
+        });
+    }
+
+    fn verify(&self, target: Target, plan: Option<Plan>, present: Target) {
+        let programs = self.programs.clone();
+        self.report(async move {
+            let result = programs.verify(&target, plan.as_ref(), &present).await;
+            Input::Verified { target, result }
+        });
+    }
+
+    fn edit_plans(&self, ticket: Option<u64>, edit: PlanEdit) {
+        let home = self.home.clone();
+        self.report(async move {
+            let message = match &edit {
+                PlanEdit::Put(plan) => format!("upgrade {} is scheduled for height {} (switch {})", plan.name, plan.height, plan.switch),
+                PlanEdit::Remove(name) => format!("upgrade {name} is off the schedule"),
+            };
+            let done = tokio::task::spawn_blocking(move || edited(&home, &edit)).await;
+            let result = done.unwrap_or_else(|error| Err(error.to_string()));
+            match ticket {
+                Some(ticket) => Input::PlansEdited { ticket, result, message },
+                None => {
+                    if let Err(problem) = &result {
+                        tracing::warn!("a finished plan stays in the plan file (it is not run again): {problem}");
+                    }
+                    Input::Plans(result)
+                }
+            }
+        });
+    }
+
+    /// Runs a piece of work on its own; its result lands in the mailbox.
+    fn report(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let mailbox = self.mailbox.clone();
+        tokio::spawn(async move {
+            let input = work.await;
+            // Nobody reads it any more when the supervisor ends.
+            let _ = mailbox.send(Message::Happened(input)).await;
+        });
+    }
+}
+
+/// Reads the plan file and what it means. An absent file schedules nothing.
+pub(crate) fn read_plans(home: &Home) -> Result<Vec<Plan>, String> {
+    match plan_bytes::read(home).map_err(|error| said(&error))? {
+        None => Ok(Vec::new()),
+        Some(content) => plan_file::parse(&content.text).map_err(|error| said(&error)),
+    }
+}
+
+fn edited(home: &Home, edit: &PlanEdit) -> Result<Vec<Plan>, String> {
+    let content = plan_bytes::edit(home, |text| match edit {
+        PlanEdit::Put(plan) => plan_file::schedule(text.as_deref(), plan),
+        PlanEdit::Remove(name) => {
+            let text = text.unwrap_or_else(|| "[]".into());
+            Ok(plan_file::remove(&text, name)?.unwrap_or(text))
+        }
+    });
+    let content = content.map_err(|error| said(&error))?;
+    plan_file::parse(&content.text).map_err(|error| said(&error))
+}
+
+async fn ask(client: &Client, what: ProbeFor, after: Height, limit: std::time::Duration) -> Observation {
+    let address = if what.own_seal { Some(client.node_address(limit).await) } else { None };
+    let own_seal = match &address {
+        Some(Ok(address)) => Some(OwnSeal { address: address.clone(), after }),
+        _ => None,
+    };
+    let request = ProbeRequest { pinned: what.pinned, want_peers: true, own_seal };
+    let mut round = probe(client, &request, limit).await;
+    if let Some(Err(wemixvisor_chain::RpcError::Unsupported { .. })) = address {
+        round.own_seal = Answer::Unsupported;
+    }
+    round
+}
+
+fn sample(pid: u32) -> Option<Work> {
+    let work = process::Work::of(pid).ok()?;
+    Some(Work { cpu_ticks: work.cpu_ticks, written_bytes: work.written_bytes })
+}
+
+impl Watching {
+    pub(crate) fn new(endpoints: Vec<Endpoint>, settings: &Settings, mailbox: mpsc::Sender<Message>) -> Self {
+        let failures = Arc::new(std::sync::Mutex::new(vec![None; endpoints.len()]));
+        let local: Vec<_> = endpoints.iter().filter(|endpoint| endpoint.is_local()).cloned().collect();
+        let own = local.into_iter().map(|endpoint| Arc::new(Client::new(endpoint))).collect();
+        let mut watching = Self { endpoints, heads: None, own, mailbox, failures };
+        watching.start(settings);
+        watching
+    }
+
+    fn start(&mut self, settings: &Settings) {
+        let (tell, mut heard) = mpsc::channel(HEADS);
+        let heights = &settings.heights;
+        let pace = Pace {
+            poll_interval: heights.poll_interval,
+            answer_limit: heights.answer_limit,
+            silent_after: heights.source_silent_after,
+            chain_id: settings.expected_chain_id(),
+        };
+        self.heads = Some(HeadWatch::start(self.endpoints.clone(), pace, tell));
+        let mailbox = self.mailbox.clone();
+        let failures = self.failures.clone();
+        tokio::spawn(async move {
+            while let Some(event) = heard.recv().await {
+                note(&failures, &event);
+                let Some(input) = in_core(event) else { continue };
+                if mailbox.send(Message::Happened(input)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn poll_every(&self, every: std::time::Duration) {
+        if let Some(heads) = &self.heads {
+            heads.set_poll_interval(every);
+        }
+    }
+
+    fn node_up(&self) {
+        if let Some(heads) = &self.heads {
+            heads.reconnect_now();
+        }
+    }
+
+    fn node_down(&self) {
+        if let Some(heads) = &self.heads {
+            heads.node_down();
+        }
+    }
+
+    /// Whether any source answers; else why not.
+    fn reachable(&self) -> Result<(), String> {
+        let failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match failures.iter().all(Option::is_some) {
+            false => Ok(()),
+            true => Err(failures.iter().flatten().cloned().collect::<Vec<_>>().join("; ")),
+        }
+    }
+}
+
+fn note(failures: &std::sync::Mutex<Vec<Option<String>>>, event: &SourceEvent) {
+    let mut failures = failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (source, state) = match event {
+        SourceEvent::Failed { source, reason } => (*source, Some(reason.clone())),
+        SourceEvent::Recovered { source } | SourceEvent::Head { source, .. } => (*source, None),
+        _ => return,
+    };
+    if let Some(slot) = failures.get_mut(source) {
+        *slot = state;
+    }
+}
+
+fn in_core(event: SourceEvent) -> Option<Input> {
+    Some(match event {
+        SourceEvent::Head { source, head, .. } => Input::Head { source, head },
+        SourceEvent::Failed { source, reason } => Input::SourceFailed { source, reason },
+        SourceEvent::Recovered { source } => Input::SourceRecovered { source },
+        SourceEvent::WrongChain { source, expected, found } => {
+            Input::SourceFailed { source, reason: format!("it runs chain {found}, expected is {expected}") }
+        }
+        SourceEvent::Following { .. } => return None,
+    })
+}

@@ -1,0 +1,234 @@
+//! The loop: one input at a time, decided by the core, written down, carried out.
+//!
+//! A decision counts only when its entries are in the store. When they cannot be written, the engine is as it
+//! was before, the input is kept and tried again; the node runs on meanwhile.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use wemixvisor_core::engine::Engine;
+use wemixvisor_core::engine::port::{Decision, Effect, Entry, ExitWith, HistoryEntry, Input, Refused};
+use wemixvisor_host::digest::Digest;
+use wemixvisor_host::store::{Batch, Store, StoreError};
+
+use crate::clock::Clock;
+use crate::effects::{Effects, Standing};
+use crate::handle::{Message, RecordedEvent};
+use crate::preparing::said;
+
+/// A decision that could not be written down is tried again so often.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// The key of what outlives the supervisor.
+pub(crate) const FACTS: &str = "facts";
+
+pub(crate) struct Loop {
+    pub(crate) core: Engine,
+    pub(crate) store: Store,
+    pub(crate) effects: Effects,
+    pub(crate) mailbox: mpsc::Receiver<Message>,
+    pub(crate) clock: Clock,
+    tickets: HashMap<u64, oneshot::Sender<Result<String, Refused>>>,
+    last_ticket: u64,
+    /// What waits to be decided, in order: the first could not be written down.
+    waiting: VecDeque<Input>,
+    retry_at: Option<tokio::time::Instant>,
+}
+
+impl Loop {
+    pub(crate) fn new(core: Engine, store: Store, effects: Effects, mailbox: mpsc::Receiver<Message>, clock: Clock) -> Self {
+        Self {
+            core,
+            store,
+            effects,
+            mailbox,
+            clock,
+            tickets: HashMap::new(),
+            last_ticket: 0,
+            waiting: VecDeque::new(),
+            retry_at: None,
+        }
+    }
+
+    /// Runs until the supervisor is to end. `first` is what was decided at the boot and is already written down.
+    pub(crate) async fn run(mut self, first: Vec<Effect>) -> ExitWith {
+        if let Some(exit) = self.carry_out(first) {
+            return exit;
+        }
+        loop {
+            let wake = self.core.next_wake(self.clock.now()).map(|at| self.clock.instant(at));
+            let wake = match (wake, self.retry_at) {
+                (_, Some(retry)) => Some(retry),
+                (wake, None) => wake,
+            };
+            let input = tokio::select! {
+                biased;
+                message = self.mailbox.recv() => match message {
+                    Some(message) => self.open(message),
+                    None => return ExitWith::Success,
+                },
+                () = sleep_until(wake) => Some(Input::Tick),
+            };
+            if let Some(exit) = input.and_then(|input| self.take_in(input)) {
+                self.effects.end();
+                return exit;
+            }
+        }
+    }
+
+    /// Answers what can be answered from here; anything else becomes an input.
+    fn open(&mut self, message: Message) -> Option<Input> {
+        match message {
+            Message::Happened(input) => return Some(input),
+            Message::Ordered { order, reply } => {
+                self.last_ticket += 1;
+                self.tickets.insert(self.last_ticket, reply);
+                return Some(Input::Order { ticket: self.last_ticket, order });
+            }
+            // Whoever asked may have gone.
+            Message::Snapshot(reply) => drop(reply.send(self.core.snapshot(self.clock.now()))),
+            Message::History { limit, reply } => drop(reply.send(self.history(limit))),
+            Message::EventsSince { seq, limit, reply } => drop(reply.send(self.events(seq, limit))),
+        }
+        None
+    }
+
+    fn take_in(&mut self, input: Input) -> Option<ExitWith> {
+        // Only the order to end overtakes what could not be written down.
+        if self.retry_at.is_some() && input != Input::Shutdown {
+            if input != Input::Tick {
+                self.waiting.push_back(input);
+                return None;
+            }
+            self.retry_at = None;
+        } else {
+            self.waiting.push_back(input);
+            if self.waiting.len() > 1 && self.waiting.back() == Some(&Input::Shutdown) {
+                self.waiting.rotate_right(1);
+            }
+        }
+        while let Some(input) = self.waiting.pop_front() {
+            match self.decide(input) {
+                Ok(Some(exit)) => return Some(exit),
+                Ok(None) => {}
+                Err(input) => {
+                    self.waiting.push_front(*input);
+                    self.retry_at = Some(tokio::time::Instant::now() + RETRY_EVERY);
+                    break;
+                }
+            }
+        }
+        None
+    }
+
+    fn decide(&mut self, input: Input) -> Result<Option<ExitWith>, Box<Input>> {
+        let mut next = self.core.clone();
+        let kept = input.clone();
+        let Decision { entries, effects } = next.handle(input, self.clock.now());
+        if !entries.is_empty()
+            && let Err(error) = write(&mut self.store, &entries)
+        {
+            let must_be_durable = Decision { entries, effects: Vec::new() }.must_be_durable();
+            tracing::error!("{}", said(&error));
+            if must_be_durable {
+                self.core.store_failed(&said(&error));
+                return Err(Box::new(kept));
+            }
+        }
+        self.core = next;
+        Ok(self.carry_out(effects))
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) -> Option<ExitWith> {
+        for effect in effects {
+            match effect {
+                Effect::Exit(exit) => return Some(exit),
+                Effect::Reply { ticket, result } => {
+                    if let Some(reply) = self.tickets.remove(&ticket) {
+                        // Whoever asked may have gone; the order stands.
+                        let _ = reply.send(result);
+                    }
+                }
+                effect => {
+                    let standing = Standing {
+                        target: self.core.target().clone(),
+                        pid: self.core.node_pid(),
+                        head: self.core.head(),
+                    };
+                    if let Some(input) = self.effects.perform(effect, &standing) {
+                        self.waiting.push_back(input);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn history(&self, limit: usize) -> Result<Vec<HistoryEntry>, String> {
+        history(&self.store, limit)
+    }
+
+    fn events(&self, seq: u64, limit: usize) -> Result<Vec<RecordedEvent>, String> {
+        let rows = self.store.events_since(seq, limit).map_err(|error| said(&error))?;
+        let event = |row: wemixvisor_host::store::EventRow| RecordedEvent {
+            seq: row.seq,
+            at: row.at,
+            topic: row.topic,
+            kind: row.kind,
+            data: row.data,
+        };
+        Ok(rows.into_iter().map(event).collect())
+    }
+}
+
+/// The newest finished upgrades as the store has them.
+pub(crate) fn history(store: &Store, limit: usize) -> Result<Vec<HistoryEntry>, String> {
+    let rows = store.history(limit).map_err(|error| said(&error))?;
+    rows.into_iter()
+        .map(|row| serde_json::from_value(row.entry).map_err(|error| format!("history entry {}: {error}", row.seq)))
+        .collect()
+}
+
+/// Writes a decision's entries down: all or nothing. Then the log hears of its events.
+pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<(), StoreError> {
+    store.write(|batch| entries.iter().try_for_each(|entry| write_one(batch, entry)))?;
+    for entry in entries {
+        if let Entry::Event(event) = entry {
+            let message = event.data.get("message").and_then(serde_json::Value::as_str).unwrap_or(&event.kind);
+            match event.topic.as_str() {
+                "alerts" => tracing::warn!("{message}"),
+                _ => tracing::info!("{message}"),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_one(batch: &mut Batch<'_>, entry: &Entry) -> Result<(), StoreError> {
+    match entry {
+        Entry::Journal { upgrade, record } => {
+            let upgrade = upgrade.to_string();
+            batch.journal(&upgrade, record)?;
+            if matches!(record, wemixvisor_core::upgrade::Record::Finished(_)) {
+                batch.clear_journal(&upgrade)?;
+            }
+        }
+        Entry::History(entry) => drop(batch.history(entry)?),
+        Entry::Event(event) => drop(batch.event(&event.topic, &event.kind, &event.data)?),
+        Entry::Pin(pin) => {
+            let sha256 = pin.sha256.parse().unwrap_or(Digest([0; 32]));
+            batch.pin(pin.name.as_str(), &sha256, &pin.reason)?;
+        }
+        Entry::Unpin(name) => drop(batch.unpin(name.as_str())?),
+        Entry::Facts(facts) => batch.set_fact(FACTS, facts)?,
+    }
+    Ok(())
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
