@@ -135,6 +135,7 @@ impl Engine {
             restarts: RestartHistory::default(),
             node_failed: None,
             last_exit: None,
+            answering_since: now.mono,
             reference: boot.facts.reference.clone(),
             is_wbft: false,
             plans: PlanBook { finished: boot.finished.clone(), ..PlanBook::default() },

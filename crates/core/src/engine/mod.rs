@@ -65,6 +65,8 @@ pub struct Engine {
     node_failed: Option<String>,
     last_exit: Option<NodeExit>,
     heights: HeightView,
+    /// Since when the node that runs has answered.
+    answering_since: MonoMs,
     reference: Reference,
     /// The node has the `istanbul_*` methods: a WBFT client.
     is_wbft: bool,
@@ -176,6 +178,9 @@ impl Engine {
             return;
         }
         let before = self.heights.head();
+        if self.heights.answered_at().is_none() {
+            self.answering_since = now.mono;
+        }
         let change = self.heights.head_seen(source, head, now);
         match change {
             Change::Same => {}

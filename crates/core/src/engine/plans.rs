@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::port::{Decision, Effect, PlanEdit, RefusalCode, Refused, Verified};
 use super::{Engine, node};
+use crate::exit::{ExitClass, classify};
 use crate::head::Height;
 use crate::plan::{Plan, PlanName, SwitchMode};
 use crate::readiness::Check;
@@ -201,6 +202,9 @@ impl Engine {
         if !blocked {
             self.clear("blocked", out);
         }
+        if !self.plans.scheduled.iter().any(|scheduled| scheduled.refused) {
+            self.clear("refused_late", out);
+        }
         if self.upgrade.is_some()
             || self.stuck.is_some()
             || self.plans.verifying.is_some()
@@ -208,17 +212,21 @@ impl Engine {
         {
             return;
         }
-        let situation = self.situation(now);
-        if let Some((plan, why)) = self.first_due(&situation, now, out) {
-            if !self.settings.upgrade.enabled {
+        let situation = self.situation();
+        match self.first_due(&situation, now, out) {
+            Some((plan, _)) if !self.settings.upgrade.enabled => {
                 let text = format!(
                     "upgrade {} is due (height {}) but upgrades are switched off (upgrade.enabled = false): nothing is done",
                     plan.name, plan.height
                 );
                 self.raise_once("disabled", text, out);
-                return;
             }
-            self.verify(Some(plan), None, why, None, out);
+            found => {
+                self.clear("disabled", out);
+                if let Some((plan, why)) = found {
+                    self.verify(Some(plan), None, why, None, out);
+                }
+            }
         }
         self.watch_standstill(&situation, out);
     }
@@ -226,10 +234,12 @@ impl Engine {
     fn first_due(&mut self, situation: &Situation, now: Now, out: &mut Decision) -> Option<(Plan, Why)> {
         let mut refused = None;
         let mut found = None;
+        let seen_now = self.heights.highest().is_some();
         for scheduled in &mut self.plans.scheduled {
             let situation = Situation { late: !scheduled.seen_below, ..*situation };
             let Some(why) = due(&scheduled.plan, &situation) else {
-                scheduled.seen_below |= situation.highest.is_some();
+                // Only a head of this life counts: what an earlier one saw does not say when the height passed.
+                scheduled.seen_below |= seen_now;
                 continue;
             };
             if scheduled.refused || self.pins.iter().any(|pin| is_pinned(pin, scheduled)) {
@@ -256,21 +266,28 @@ impl Engine {
         found
     }
 
-    fn situation(&self, now: Now) -> Situation {
+    fn situation(&self) -> Situation {
         let remembered = self.reference.head;
-        let serving = self.node.is_serving();
+        let by_itself = |exit| !matches!(classify(exit), ExitClass::Asked | ExitClass::Killed);
         Situation {
             highest: self.heights.highest().max(remembered),
             head: self.heights.head().map(|seen| seen.head.height).or(remembered),
-            still_for: self
-                .heights
-                .still_for(now.mono)
-                .filter(|_| serving && self.heights.answered_at().is_some()),
-            went_down: self.last_exit.is_some() && !self.node.has_process() && self.node.wanted,
+            still_for: self.seen_still_for(),
+            went_down: self.last_exit.as_ref().is_some_and(by_itself)
+                && !self.node.has_process()
+                && self.node.wanted,
             stall_time: self.settings.upgrade.stall_time,
             stagger: self.stagger,
             late: false,
         }
+    }
+
+    /// How long the head was seen to stand still: from the node's first answer, or its last block, to its last
+    /// answer. What happens while nobody answers is not known.
+    fn seen_still_for(&self) -> Option<Duration> {
+        let answered = self.heights.answered_at().filter(|_| self.node.is_serving())?;
+        let answering = answered.since(self.answering_since);
+        Some(self.heights.still_for(answered)?.min(answering))
     }
 
     fn watch_standstill(&mut self, situation: &Situation, out: &mut Decision) {
@@ -389,14 +406,8 @@ impl Engine {
         let checks = self.plans.scheduled.iter().filter(|plan| !plan.checking).map(|plan| plan.check_at);
         let retries =
             self.plans.scheduled.iter().filter(|plan| plan.blocked.is_some()).map(|plan| plan.retry_at);
-        let stall = self.settings.upgrade.stall_time;
-        let standstill = self
-            .heights
-            .still_for(now.mono)
-            .filter(|still| *still < stall && !self.plans.scheduled.is_empty())
-            .map(|still| now.mono.after(stall - still));
         let later = |at: &MonoMs| *at > now.mono;
-        checks.chain(retries.filter(later)).chain(standstill).min()
+        checks.chain(retries.filter(later)).min()
     }
 
     /// A plan taken out of the file before the old program is stopped cancels its upgrade.

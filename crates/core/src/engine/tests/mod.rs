@@ -1,0 +1,18 @@
+//! The engine in a simulated world: virtual time, a chain, processes, a disk, and a supervisor that can be
+//! killed between any two things it does. Nothing here waits, and nothing depends on the machine.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bad_programs;
+mod chain;
+mod crashes;
+mod disk;
+mod firing;
+mod orders;
+mod perform;
+mod plan_edits;
+mod program;
+mod random;
+mod stops;
+mod supervision;
+mod world;

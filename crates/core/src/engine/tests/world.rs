@@ -1,0 +1,642 @@
+//! The world around one engine: it keeps the time, makes blocks, runs and ends processes, kills and boots the
+//! supervisor, and holds every step against the invariants of PRODUCT.md section 1.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::chain::Chain;
+use super::disk::Disk;
+use super::program::{OnTerm, Program};
+use crate::command_line::CommandLine;
+use crate::engine::port::{Decision, Effect, ExitWith, Input, Order, RefusalCode, Refused, Source};
+use crate::engine::snapshot::Snapshot;
+use crate::engine::{Boot, Engine, LastExit, RunningNode};
+use crate::exit::{NodeExit, WaitStatus};
+use crate::head::{Head, Height};
+use crate::plan::{Plan, PlanInfo, PlanName, SwitchMode};
+use crate::settings::Settings;
+use crate::target::Target;
+use crate::time::{MonoMs, Now, WallMs, millis};
+use crate::upgrade::{Hooks, Step};
+
+/// The wall clock at the beginning, in milliseconds since 1970.
+const EPOCH: u64 = 1_700_000_000_000;
+
+/// More steps than this within one millisecond are a loop that never rests.
+const BUSY: u32 = 2_000;
+
+/// Something that is going to happen.
+#[derive(Debug, Clone)]
+pub enum Due {
+    /// The engine of this life hears it.
+    Hear(u64, Input),
+    /// The network makes a block.
+    Block,
+    /// The sources are polled, in this series.
+    Poll(u64),
+    /// The process of this launch ends, unless it has.
+    Dies(u64, WaitStatus),
+    /// The supervisor of this life has looked at the program.
+    Looked(u64, Target),
+    /// The supervisor is started again, unless it runs.
+    Boot,
+    /// A scripted happening.
+    Act(Act),
+}
+
+/// What people and machines do to the home.
+#[derive(Debug, Clone)]
+pub enum Act {
+    Order(Order),
+    /// The plan file is written by hand.
+    Write(Result<Vec<Plan>, String>),
+    /// The node is ended by somebody else.
+    NodeEnds(WaitStatus),
+    /// The supervisor is killed and comes back.
+    Crash(Crash),
+    /// The supervisor is told to end, and comes back.
+    Restart,
+    /// The RPC of the node falls silent or answers again.
+    Rpc(bool),
+    /// The chain loses its tip: so many blocks.
+    Reorg(u64),
+    /// The wall clock is set.
+    WallJump(i64),
+    /// A program is replaced.
+    Install(Target, Box<Program>),
+    /// The network makes no block beyond this one.
+    HaltAt(Height),
+    /// The next writes of the link fail.
+    LinkFails(u32),
+    /// The next writes of the journal fail.
+    StoreFails(u32),
+    /// The next edits of the plan file fail.
+    EditFails(u32),
+    Settings(Box<Settings>),
+}
+
+/// How a supervisor is lost, and what is lost with it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Crash {
+    /// The node dies with it.
+    pub node_too: bool,
+    /// The keeper saw how the node ended.
+    pub exit_known: bool,
+    /// Facts that were written without a need to be durable are gone.
+    pub facts_lost: bool,
+    /// Milliseconds until the supervisor is started again.
+    pub away: u64,
+}
+
+/// The one process there may be.
+#[derive(Debug, Clone)]
+pub struct Process {
+    pub launch: u64,
+    pub pid: u32,
+    pub target: Target,
+    pub line: CommandLine,
+    pub since: u64,
+    pub term_at: Option<u64>,
+    pub killed: bool,
+}
+
+/// How a hook goes: its length in milliseconds, and its results in order; the last one stays.
+pub type HookRun = (u64, VecDeque<Result<&'static str, &'static str>>);
+
+#[derive(Debug)]
+pub struct World {
+    pub engine: Option<Engine>,
+    pub now: u64,
+    booted_at: u64,
+    pub life: u64,
+    pub wall_shift: i64,
+    queue: BTreeMap<(u64, u64), Due>,
+    seq: u64,
+    pub settings: Settings,
+    pub given: CommandLine,
+    pub stagger: u64,
+    pub disk: Disk,
+    pub chain: Chain,
+    /// The head of the node's database.
+    pub database: Height,
+    pub node: Option<Process>,
+    pub programs: BTreeMap<Target, Program>,
+    pub starts: BTreeMap<Target, u32>,
+    pub hooks: Hooks,
+    pub hook_runs: BTreeMap<Step, HookRun>,
+    pub we_seal: bool,
+    pub sources_up: bool,
+    pub rpc: bool,
+    pub verify_ms: u64,
+    pub edit_ms: u64,
+    pub poll_ms: u64,
+    pub link_fails: u32,
+    pub store_fails: u32,
+    pub edit_fails: u32,
+    /// Where the supervisor is killed: the boundaries that it crosses are counted.
+    pub crash_at: VecDeque<(u64, Crash)>,
+    pub boundary: u64,
+    pub verified: Option<Target>,
+    pub signalled: BTreeSet<u64>,
+    pub replies: BTreeMap<u64, Result<String, Refused>>,
+    pub tickets: u64,
+    pub exit: Option<ExitWith>,
+    /// Everything that was started: when, and what.
+    pub launches: Vec<(u64, Target)>,
+    pub terminations: u32,
+    pub kills: u32,
+    pub hooks_run: Vec<Step>,
+    pub poll_paces: Vec<u64>,
+    next_pid: u32,
+    poll_series: u64,
+    /// After an end in order the supervisor is started again.
+    pub comes_back: bool,
+}
+
+pub fn name(text: &str) -> PlanName {
+    text.parse().unwrap()
+}
+
+pub fn to(text: &str) -> Target {
+    Target::Upgrade(name(text))
+}
+
+pub fn plan(text: &str, height: Height, switch: SwitchMode) -> Plan {
+    Plan {
+        name: name(text),
+        height,
+        info: PlanInfo::default(),
+        switch,
+        args: None,
+        env: BTreeMap::new(),
+        expect_version: None,
+    }
+}
+
+impl World {
+    /// A home with `genesis`, `v2` and `v3`, all good; the chain is at 100 and makes a block a second.
+    pub fn new() -> Self {
+        let programs = [
+            (Target::Genesis, Program::good("1.0")),
+            (to("v2"), Program::good("2.0")),
+            (to("v3"), Program::good("3.0")),
+        ];
+        let mut world = Self {
+            engine: None,
+            now: 0,
+            booted_at: 0,
+            life: 0,
+            wall_shift: 0,
+            queue: BTreeMap::new(),
+            seq: 0,
+            settings: Settings::default(),
+            given: CommandLine::of(["--datadir".into(), "a b".into()]),
+            stagger: 7,
+            disk: Disk::new(Target::Genesis),
+            chain: Chain::at(100, 1000, EPOCH),
+            database: 100,
+            node: None,
+            programs: programs.into(),
+            starts: BTreeMap::new(),
+            hooks: Hooks::default(),
+            hook_runs: BTreeMap::new(),
+            we_seal: false,
+            sources_up: false,
+            rpc: true,
+            verify_ms: 3,
+            edit_ms: 2,
+            poll_ms: 5000,
+            link_fails: 0,
+            store_fails: 0,
+            edit_fails: 0,
+            crash_at: VecDeque::new(),
+            boundary: 0,
+            verified: None,
+            signalled: BTreeSet::new(),
+            replies: BTreeMap::new(),
+            tickets: 0,
+            exit: None,
+            launches: Vec::new(),
+            terminations: 0,
+            kills: 0,
+            hooks_run: Vec::new(),
+            poll_paces: Vec::new(),
+            next_pid: 1000,
+            poll_series: 0,
+            comes_back: false,
+        };
+        world.soon(1000, Due::Block);
+        world
+    }
+
+    /// The same with these plans in the file, and the supervisor started.
+    pub fn with_plans(plans: Vec<Plan>) -> Self {
+        let mut world = Self::new();
+        world.disk.plans = Ok(plans);
+        world.boot();
+        world
+    }
+
+    pub fn program(&mut self, text: &str) -> &mut Program {
+        self.programs.get_mut(&to(text)).unwrap()
+    }
+
+    pub fn wall(&self) -> WallMs {
+        WallMs((EPOCH + self.now).saturating_add_signed(self.wall_shift))
+    }
+
+    pub fn moment(&self) -> Now {
+        Now { mono: MonoMs(self.now - self.booted_at), wall: self.wall() }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.engine.as_ref().expect("the supervisor runs").snapshot(self.moment())
+    }
+
+    pub fn has_alert(&self, kind: &str) -> bool {
+        self.snapshot().alerts.contains_key(kind)
+    }
+
+    // ---- time ----
+
+    pub fn soon(&mut self, in_ms: u64, due: Due) {
+        self.seq += 1;
+        self.queue.insert((self.now + in_ms, self.seq), due);
+    }
+
+    pub fn at(&mut self, when: u64, act: Act) {
+        let in_ms = when.checked_sub(self.now).expect("the script is in order");
+        self.soon(in_ms, Due::Act(act));
+    }
+
+    pub fn hear(&mut self, in_ms: u64, input: Input) {
+        self.soon(in_ms, Due::Hear(self.life, input));
+    }
+
+    pub fn run_for(&mut self, ms: u64) {
+        let until = self.now + ms;
+        self.run_while(until, |_| true);
+        self.now = until;
+    }
+
+    /// Runs until it holds.
+    pub fn run_to(&mut self, what: &str, within: u64, holds: impl Fn(&Self) -> bool) {
+        let until = self.now + within;
+        self.run_while(until, |world| !holds(world));
+        assert!(
+            holds(self),
+            "{what}: not within {within} ms; {:#?}",
+            self.engine.as_ref().map(|_| self.snapshot())
+        );
+    }
+
+    pub fn run_to_head(&mut self, height: Height) {
+        self.run_to("the head", 1_000_000, |world| world.database >= height);
+    }
+
+    /// Runs until no upgrade is under way and the node serves.
+    pub fn settle(&mut self, within: u64) {
+        self.run_to("settled", within, Self::is_settled);
+    }
+
+    pub fn is_settled(&self) -> bool {
+        let serves = self.node.as_ref().is_some_and(|node| node.term_at.is_none());
+        self.engine.is_some() && serves && self.disk.open().is_none()
+    }
+
+    fn run_while(&mut self, until: u64, goes_on: impl Fn(&Self) -> bool) {
+        let (mut busy, mut since) = (0, self.now);
+        while goes_on(self) {
+            let wake = self.engine.as_ref().and_then(|engine| engine.next_wake(self.moment()));
+            let wake = wake.map(|at| (self.booted_at + at.0).max(self.now));
+            let due = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let Some(next) = wake.into_iter().chain(due).min().filter(|next| *next <= until) else { return };
+            busy = if next == since { busy + 1 } else { 0 };
+            since = next;
+            assert!(busy < BUSY, "it never rests: {:?} {:?}", self.queue.first_key_value(), self.engine);
+            self.now = next;
+            if due == Some(next) {
+                let (_, due) = self.queue.pop_first().unwrap();
+                self.happens(due);
+            } else {
+                self.tell(Input::Tick);
+                let wake = self.engine.as_ref().and_then(|engine| engine.next_wake(self.moment()));
+                let rests = wake.is_none_or(|at| at > self.moment().mono);
+                assert!(rests, "nothing to do at its own wake: {:#?}", self.engine);
+            }
+        }
+    }
+
+    fn happens(&mut self, due: Due) {
+        match due {
+            Due::Hear(life, input) if life == self.life => self.tell(input),
+            Due::Looked(life, target) if life == self.life => self.looked(target),
+            Due::Poll(series) if series == self.poll_series && self.engine.is_some() => self.poll(),
+            Due::Hear(..) | Due::Looked(..) | Due::Poll(_) => {}
+            Due::Block => self.block(),
+            Due::Dies(launch, status) => self.dies(launch, status),
+            Due::Boot if self.engine.is_none() => self.boot(),
+            Due::Boot => {}
+            Due::Act(act) => self.act(act),
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Order(order) => {
+                self.order(order);
+            }
+            Act::Write(plans) => {
+                self.disk.plans = plans.clone();
+                self.hear(5, Input::Plans(plans));
+            }
+            Act::NodeEnds(status) => {
+                if let Some(launch) = self.node.as_ref().map(|node| node.launch) {
+                    self.dies(launch, status);
+                }
+            }
+            Act::Crash(crash) => self.crash(crash),
+            Act::Restart => {
+                self.comes_back = true;
+                self.hear(0, Input::Shutdown);
+            }
+            Act::Rpc(on) => self.rpc = on,
+            Act::Reorg(blocks) => {
+                self.database = self.database.saturating_sub(blocks).max(1);
+                self.report_head(2);
+            }
+            Act::WallJump(by) => self.wall_shift += by,
+            Act::Install(target, program) => {
+                self.programs.insert(target, *program);
+            }
+            Act::HaltAt(height) => self.chain.halts_at = height,
+            Act::LinkFails(times) => self.link_fails = times,
+            Act::StoreFails(times) => self.store_fails = times,
+            Act::EditFails(times) => self.edit_fails = times,
+            Act::Settings(settings) => {
+                self.settings = (*settings).clone();
+                if let Some(engine) = &mut self.engine {
+                    engine.set_settings(*settings);
+                }
+            }
+        }
+    }
+
+    /// Gives an order now; the answer is found under the ticket.
+    pub fn order(&mut self, order: Order) -> u64 {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.tell(Input::Order { ticket, order });
+        ticket
+    }
+
+    /// Gives an order and runs until it is answered.
+    pub fn ask(&mut self, order: Order) -> Result<String, Refused> {
+        let ticket = self.order(order);
+        self.run_to("an answer", 60_000, |world| world.replies.contains_key(&ticket));
+        self.replies[&ticket].clone()
+    }
+
+    pub fn refusal(&mut self, order: Order) -> RefusalCode {
+        let refused = self.ask(order).unwrap_err();
+        assert!(refused.to_string().len() > 20, "a refusal says why: {refused:?}");
+        refused.code
+    }
+
+    // ---- the supervisor ----
+
+    pub fn boot(&mut self) {
+        assert!(self.engine.is_none());
+        (self.life, self.booted_at, self.exit, self.sources_up) = (self.life + 1, self.now, None, false);
+        self.verified = None;
+        self.signalled.clear();
+        let running = self.node.as_ref().map(|node| RunningNode {
+            launch: node.launch,
+            pid: node.pid,
+            target: Some(node.target.clone()),
+            uptime: std::time::Duration::from_millis(self.now - node.since),
+        });
+        let last_exit = self
+            .disk
+            .last_exit
+            .clone()
+            .map(|(last, at)| LastExit { ago: std::time::Duration::from_millis(self.now - at), ..last });
+        let boot = Boot {
+            settings: self.settings.clone(),
+            sources: vec![Source { address: "http://127.0.0.1:8588".into(), own: true }],
+            given_line: self.given.clone(),
+            target: self.disk.link.clone(),
+            running,
+            last_exit,
+            journal: Ok(self.disk.newest()),
+            plans: self.disk.plans.clone(),
+            pins: self.disk.pins.clone(),
+            finished: self.disk.finished(),
+            last_upgrade: self.disk.history.last().cloned(),
+            facts: self.disk.facts.clone(),
+            stagger: self.stagger,
+        };
+        self.boot_from(boot);
+    }
+
+    pub fn boot_from(&mut self, boot: Boot) {
+        let (engine, decision) = Engine::boot(boot, self.moment());
+        self.poll_series += 1;
+        self.soon(50, Due::Poll(self.poll_series));
+        self.carry_out(engine, decision);
+    }
+
+    pub fn crash(&mut self, crash: Crash) {
+        if self.engine.take().is_none() {
+            return;
+        }
+        self.life += 1;
+        if crash.facts_lost {
+            self.disk.facts = self.disk.facts_for_sure.clone();
+        }
+        if crash.node_too
+            && let Some(launch) = self.node.as_ref().map(|node| node.launch)
+        {
+            let status = if crash.exit_known { WaitStatus::Signaled(9) } else { WaitStatus::Unknown };
+            self.dies(launch, status);
+        }
+        self.soon(crash.away.max(1), Due::Boot);
+    }
+
+    /// Lets the engine hear it; what it decides is written down, then done.
+    pub fn tell(&mut self, input: Input) {
+        let Some(engine) = &self.engine else { return };
+        let mut next = engine.clone();
+        let decision = next.handle(input.clone(), self.moment());
+        if self.store_fails > 0 && decision.must_be_durable() {
+            // What could not be written down has not been decided; the same is heard again.
+            self.store_fails -= 1;
+            self.hear(100, input);
+            return;
+        }
+        self.carry_out(next, decision);
+    }
+
+    fn carry_out(&mut self, engine: Engine, decision: Decision) {
+        let counts = decision.must_be_durable() || decision.effects.iter().any(is_weighty);
+        if counts && self.crosses_a_boundary() {
+            return;
+        }
+        let (durable, wall) = (decision.must_be_durable(), self.wall());
+        self.engine = Some(engine);
+        self.check_triggers(&decision);
+        self.disk.write(decision.entries, durable, wall);
+        self.snapshot();
+        if counts && self.crosses_a_boundary() {
+            return;
+        }
+        for effect in decision.effects {
+            let weighty = is_weighty(&effect);
+            self.perform(effect);
+            if weighty && self.crosses_a_boundary() {
+                return;
+            }
+        }
+    }
+
+    /// Counts a boundary; kills the supervisor there if that is asked for. Returns whether it is gone.
+    fn crosses_a_boundary(&mut self) -> bool {
+        self.boundary += 1;
+        if self.crash_at.front().is_none_or(|(at, _)| *at != self.boundary) {
+            return false;
+        }
+        let (_, crash) = self.crash_at.pop_front().unwrap();
+        // A boot that is killed before it has decided anything has not begun a life.
+        if self.engine.is_none() {
+            self.life += 1;
+            self.soon(crash.away.max(1), Due::Boot);
+        }
+        self.crash(crash);
+        true
+    }
+
+    // ---- chain and node ----
+
+    fn block(&mut self) {
+        self.soon(self.chain.block_ms, Due::Block);
+        self.chain.grow(EPOCH + self.now);
+        let Some(node) = &self.node else { return };
+        let program = &self.programs[&node.target];
+        let runs_for = self.now - node.since;
+        if program.answers_after.is_some_and(|after| runs_for >= after + program.stands_for) {
+            let reach = self.chain.height().min(program.last_block);
+            if reach > self.database {
+                self.database = reach;
+                self.report_head(2);
+            }
+        }
+    }
+
+    pub fn answers(&self) -> bool {
+        self.rpc
+            && self.node.as_ref().is_some_and(|node| {
+                let after = self.programs[&node.target].answers_after;
+                after.is_some_and(|after| self.now - node.since >= after)
+            })
+    }
+
+    pub fn head(&self) -> Option<Head> {
+        let node = self.node.as_ref().filter(|_| self.answers())?;
+        Some(self.chain.head(self.database, &self.programs[&node.target]))
+    }
+
+    fn report_head(&mut self, in_ms: u64) {
+        if let Some(head) = self.head().filter(|_| self.sources_up) {
+            self.hear(in_ms, Input::Head { source: 0, head });
+        }
+    }
+
+    fn poll(&mut self) {
+        self.soon(self.poll_ms, Due::Poll(self.poll_series));
+        if self.answers() {
+            self.report_head(2);
+        } else if self.node.is_some() {
+            self.hear(2, Input::SourceFailed { source: 0, reason: "connection refused".into() });
+        }
+    }
+
+    pub fn spawn(&mut self, launch: u64, target: Target, line: CommandLine) {
+        assert!(self.node.is_none(), "two processes: {target} beside {:?}", self.node);
+        let starts = self.starts.entry(target.clone()).or_default();
+        *starts += 1;
+        let program = &self.programs[&target];
+        if let Some((after, status)) = program.dies.filter(|_| *starts >= program.dies_from_start) {
+            self.soon(after, Due::Dies(launch, status));
+        }
+        self.next_pid += 1;
+        self.launches.push((self.now, target.clone()));
+        let (pid, since) = (self.next_pid, self.now);
+        self.node = Some(Process { launch, pid, target, line, since, term_at: None, killed: false });
+        self.hear(4, Input::NodeUp { launch, pid });
+    }
+
+    fn dies(&mut self, launch: u64, status: WaitStatus) {
+        let Some(node) = self.node.take_if(|node| node.launch == launch) else { return };
+        let program = &self.programs[&node.target];
+        if matches!(status, WaitStatus::Signaled(9)) {
+            self.database = self.database.saturating_sub(program.rewinds).max(1);
+        }
+        let tail = if matches!(status, WaitStatus::Exited(1)) { "Fatal: no\n" } else { "" }.to_owned();
+        let (term_sent, kill_sent) = (node.term_at.is_some(), node.killed);
+        let exit = NodeExit { status, term_sent, kill_sent, out_of_memory: false, tail };
+        let last =
+            LastExit { launch, target: Some(node.target), exit: exit.clone(), ago: Default::default() };
+        self.disk.last_exit = Some((last, self.now));
+        self.hear(1, Input::NodeExited { launch, exit });
+    }
+
+    /// The node hears SIGTERM, the first time it is sent.
+    pub fn sigterm(&mut self) {
+        let now = self.now;
+        let node = self.node.as_mut().expect("SIGTERM needs a process");
+        assert!(self.signalled.insert(node.launch), "a second SIGTERM by the same supervisor");
+        if node.term_at.replace(node.term_at.unwrap_or(now)).is_some() {
+            return;
+        }
+        self.terminations += 1;
+        let launch = node.launch;
+        match self.programs[&node.target].on_term {
+            OnTerm::Ends(after) | OnTerm::Flushes(after) => {
+                self.soon(after, Due::Dies(launch, WaitStatus::Exited(0)));
+            }
+            OnTerm::Hangs => {}
+        }
+    }
+
+    pub fn sigkill(&mut self) {
+        let node = self.node.as_mut().expect("SIGKILL needs a process");
+        assert!(node.term_at.is_some(), "SIGKILL only after SIGTERM");
+        assert!(!std::mem::replace(&mut node.killed, true), "SIGKILL twice");
+        self.kills += 1;
+        let launch = node.launch;
+        self.soon(1, Due::Dies(launch, WaitStatus::Signaled(9)));
+    }
+
+    pub fn set_pace(&mut self, every: std::time::Duration) {
+        self.poll_ms = millis(every);
+        self.poll_paces.push(self.poll_ms);
+        self.poll_series += 1;
+        self.soon(self.poll_ms, Due::Poll(self.poll_series));
+    }
+}
+
+/// Effects at whose edges a crash makes a difference.
+fn is_weighty(effect: &Effect) -> bool {
+    use Effect::{EditPlans, Exit, Kill, Launch, Reply, RunHook, SwitchLink, Terminate, Verify};
+    matches!(
+        effect,
+        Launch(_)
+            | Terminate
+            | Kill
+            | SwitchLink(_)
+            | RunHook { .. }
+            | Verify { .. }
+            | EditPlans { .. }
+            | Exit(_)
+            | Reply { .. }
+    )
+}
