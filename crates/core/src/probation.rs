@@ -40,7 +40,7 @@ pub struct ProbationLimits {
     pub must_answer_within: Duration,
     /// It must have answered without a break for so long.
     pub must_be_steady_for: Duration,
-    /// All of the rest must be true so soon after the start.
+    /// All of the rest must be true so soon after the first answer.
     pub must_advance_within: Duration,
     /// So many blocks beyond the old head.
     pub advance_blocks: u64,
@@ -69,6 +69,7 @@ pub struct Probation {
     reference: Reference,
     expectation: Expectation,
     block_time: Duration,
+    first_answer: Option<MonoMs>,
     answered_at: Option<MonoMs>,
     steady_since: Option<MonoMs>,
     identified: bool,
@@ -129,7 +130,7 @@ pub enum Fault {
     /// The clock for the rest ran out.
     #[error("after {after_s} s still missing: {missing}")]
     NotThere {
-        /// Seconds since its start.
+        /// Seconds since its first answer.
         after_s: u64,
         /// What was missing, in words.
         missing: String,
@@ -212,6 +213,7 @@ impl Probation {
             reference,
             expectation,
             block_time: block_time.unwrap_or(ASSUMED_BLOCK_TIME),
+            first_answer: None,
             answered_at: None,
             steady_since: None,
             identified: false,
@@ -231,9 +233,12 @@ impl Probation {
         self.reference.pinned
     }
 
-    /// When it began.
-    pub fn since(&self) -> MonoMs {
-        self.since
+    /// When the next of its clocks runs out, if nothing happens before.
+    pub fn deadline(&self, limits: &ProbationLimits) -> MonoMs {
+        let silence = self.answered_at.unwrap_or(self.since).after(limits.must_answer_within);
+        let advance = self.first_answer.map(|first| first.after(limits.must_advance_within));
+        // One past the limit: a clock has run out only beyond it.
+        MonoMs(advance.map_or(silence, |advance| advance.min(silence)).0.saturating_add(1))
     }
 
     /// Checks that were left out because the node has no such method.
@@ -249,6 +254,7 @@ impl Probation {
             }
             return;
         };
+        self.first_answer = self.first_answer.or(Some(now.mono));
         self.answered_at = Some(now.mono);
         self.steady_since = self.steady_since.or(Some(now.mono));
         self.head = Some(*head);
@@ -278,7 +284,6 @@ impl Probation {
         if let Some(fault) = &self.contradiction {
             return Verdict::Failed(fault.clone());
         }
-        let running = now.since(self.since);
         let silent = now.since(self.answered_at.unwrap_or(self.since));
         if silent > limits.must_answer_within {
             let seconds = limits.must_answer_within.as_secs();
@@ -291,14 +296,15 @@ impl Probation {
         if missing.is_empty() {
             return Verdict::Passed;
         }
-        if running <= limits.must_advance_within {
+        let answering = self.first_answer.map(|first| now.since(first));
+        let Some(answering) = answering.filter(|answering| *answering > limits.must_advance_within) else {
             return Verdict::Pending(missing);
-        }
-        if self.expectation.halted_chain && self.answered_at.is_some() {
+        };
+        if self.expectation.halted_chain {
             return Verdict::Stalled(missing);
         }
         let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
-        Verdict::Failed(Fault::NotThere { after_s: running.as_secs(), missing: missing.join(", ") })
+        Verdict::Failed(Fault::NotThere { after_s: answering.as_secs(), missing: missing.join(", ") })
     }
 
     fn missing(&self, limits: &ProbationLimits, now: MonoMs) -> Vec<Missing> {

@@ -116,10 +116,11 @@ fn each_clock_runs_out_with_its_own_reason() {
     assert_eq!(probation.verdict(&LIMITS, at(66).mono), Verdict::Failed(Fault::FellSilent(60)));
 
     let mut probation = begin();
-    for second in [1, 60, 121] {
+    for second in [1, 50, 100, 121, 122] {
+        assert!(matches!(probation.verdict(&LIMITS, at(second).mono), Verdict::Pending(_)) || second == 122);
         probation.observe(&good(100, second), &LIMITS, at(second));
     }
-    let Verdict::Failed(fault) = probation.verdict(&LIMITS, at(121).mono) else { panic!() };
+    let Verdict::Failed(fault) = probation.verdict(&LIMITS, at(122).mono) else { panic!() };
     assert_eq!(fault.to_string(), "after 121 s still missing: head 102 (it is at 100)");
 }
 
@@ -210,11 +211,11 @@ fn peers_and_seals_count_where_they_can_be_asked() {
 fn a_halted_chain_is_no_reason_to_go_back() {
     let expectation = Expectation { halted_chain: true, ..Expectation::default() };
     let mut probation = Probation::begin(reference(), expectation.clone(), None, MonoMs(0));
-    for second in [1, 60, 119, 121] {
+    for second in [1, 60, 119, 122] {
         probation.observe(&good(100, second), &LIMITS, at(second));
     }
     let missing = vec![Missing::Head { at: Some(100), target: 102 }];
-    assert_eq!(probation.verdict(&LIMITS, at(121).mono), Verdict::Stalled(missing));
+    assert_eq!(probation.verdict(&LIMITS, at(122).mono), Verdict::Stalled(missing));
     let mute = Probation::begin(reference(), expectation, None, MonoMs(0));
     assert_eq!(mute.verdict(&LIMITS, at(121).mono), Verdict::Failed(Fault::NoAnswer(60)));
 }
@@ -225,7 +226,9 @@ fn heads_from_the_stream_count_between_rounds() {
     probation.observe(&good(100, 1), &LIMITS, at(1));
     probation.head_seen(Head { height: 102, hash: None, block_time: None }, &LIMITS, at(2));
     assert_eq!(probation.verdict(&LIMITS, at(2).mono), Verdict::Passed);
-    assert_eq!(probation.since(), MonoMs(0));
+    assert_eq!(probation.deadline(&LIMITS), MonoMs(62_001), "silence");
+    let impatient = ProbationLimits { must_advance_within: Duration::from_secs(5), ..LIMITS };
+    assert_eq!(probation.deadline(&impatient), MonoMs(6_001), "no advance");
     assert_eq!(probation.pinned(), Some((99, hash(99))));
 }
 

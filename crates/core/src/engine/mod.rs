@@ -162,7 +162,7 @@ impl Engine {
         let probing = (self.node.is_serving() && !self.probe.asking).then_some(self.probe.next);
         [
             self.node.next_wake(&self.settings),
-            self.saga_next_wake(),
+            self.saga_next_wake(now),
             self.plans_next_wake(now),
             probing,
             self.silence_due_at(),

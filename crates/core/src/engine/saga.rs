@@ -490,16 +490,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn saga_next_wake(&self) -> Option<MonoMs> {
+    pub(super) fn saga_next_wake(&self, now: Now) -> Option<MonoMs> {
         let under_way = self.upgrade.as_ref()?;
         let limits = self.limits();
-        let clocks = under_way.probation.as_ref().map(|probation| {
-            let answer = probation.since().after(limits.must_answer_within);
-            let advance = probation.since().after(limits.must_advance_within);
-            // One past the limit: a clock has run out only beyond it.
-            MonoMs(answer.min(advance).0 + 1)
-        });
-        under_way.retry_at.into_iter().chain(clocks.filter(|at| *at > self.probe.next)).min()
+        let clocks = under_way.probation.as_ref().map(|probation| probation.deadline(&limits));
+        // A clock that has run out without an end (a chain that stands still) is looked at with every answer.
+        let later = clocks.filter(|at| *at > now.mono);
+        under_way.retry_at.into_iter().chain(later).min()
     }
 
     /// The journal says what cannot be: nothing is done in its name, and the node is left alone.
