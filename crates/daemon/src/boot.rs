@@ -107,8 +107,10 @@ pub enum BootError {
 /// [`BootError`]: what stands in the way, before anything was started.
 pub fn run(start: Start) -> Result<u8, BootError> {
     let system = |what| move |source| BootError::System { what, source };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("start the runtime"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
     let result = runtime.block_on(supervise(start));
     runtime.shutdown_timeout(LAST_WAIT);
     result.map(exit_code)
@@ -134,14 +136,12 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     // Before anything is started: a signal must not find us unprepared.
     listen_to_signals(&tell).map_err(system("listen to signals"))?;
     let lock = SupervisorLock::acquire(home.wemixvisor())?;
+    write_pid(&home).map_err(system("write the pid file"))?;
     durable::create_dirs(&home.logs())?;
     durable::create_dirs(home.data())?;
     let target = link::current(&home)?;
-    let log = LogPolicy {
-        path: settings.node_log(),
-        max_bytes: settings.logs.max_bytes,
-        keep: settings.logs.keep,
-    };
+    let log =
+        LogPolicy { path: settings.node_log(), max_bytes: settings.logs.max_bytes, keep: settings.logs.keep };
     // Followed from here on, so that nothing that the node is about to say is missed.
     let output = mirror_output.then(|| Follow::from_end(&log.path));
     let finding = tokio::spawn(Keeping::find(home.wemixvisor().to_owned(), own_program, log.clone()));
@@ -181,7 +181,8 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let (core, first) = Engine::boot(boot, clock.now());
     write(&mut store, &first.entries)?;
     let custom_hook = settings.pre_upgrade_hook();
-    let programs = Programs::new(home.clone(), environment.clone(), custom_hook, settings.upgrade.version_limit);
+    let programs =
+        Programs::new(home.clone(), environment.clone(), custom_hook, settings.upgrade.version_limit);
     let watching = Watching::new(endpoints, &settings, tell.clone());
     let listener = control::bind(&home).map_err(system("open the control socket"))?;
     tokio::spawn(keeping.clone().listen(events, tell.clone()));
@@ -194,12 +195,20 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         keeping.end_leftovers().await;
     }
     let effects =
-        Effects::new(home.clone(), settings, environment, log, keeping, programs, tell, watching);
+        Effects::new(home.clone(), settings, environment, log, keeping, programs, tell, watching, line);
     let exit = Loop::new(core, store, effects, mailbox, clock).run(first.effects).await;
     // The socket goes before the lock: who finds no socket finds no supervisor either.
-    let _ = std::fs::remove_file(home.socket());
+    for file in [home.socket(), home.pid()] {
+        let _ = std::fs::remove_file(file);
+    }
     drop(lock);
     Ok(exit)
+}
+
+/// For people and scripts; nothing of ours reads it.
+#[allow(clippy::disallowed_methods)] // It means nothing after a crash, so it need not survive one.
+fn write_pid(home: &Home) -> std::io::Result<()> {
+    std::fs::write(home.pid(), format!("{}\n", std::process::id()))
 }
 
 fn listen_to_signals(tell: &mpsc::Sender<Message>) -> std::io::Result<()> {
@@ -232,7 +241,11 @@ async fn quit_on_order(keeping: Keeping) {
     }
 }
 
-fn watch_plans(home: &Arc<Home>, settings: &Settings, tell: &mpsc::Sender<Message>) -> Result<FileWatch, WatchError> {
+fn watch_plans(
+    home: &Arc<Home>,
+    settings: &Settings,
+    tell: &mpsc::Sender<Message>,
+) -> Result<FileWatch, WatchError> {
     let (home, tell) = (home.clone(), tell.clone());
     FileWatch::start(vec![home.plan_file()], settings.upgrade.poll_interval, move |_| {
         // On the watch's own thread: it may wait for the mailbox.
@@ -274,7 +287,8 @@ fn running(home: &Home, state: &KeeperState, now: WallMs) -> Option<RunningNode>
 fn last_exit(home: &Home, state: &KeeperState, now: WallMs) -> Option<LastExit> {
     // The record of the end does not name the program; the record of the start before it does.
     let end = state.last_exit.as_ref()?;
-    let begun = wemixvisor_host::keeper::last_node(home.wemixvisor()).filter(|node| node.launch_id == end.launch_id);
+    let begun =
+        wemixvisor_host::keeper::last_node(home.wemixvisor()).filter(|node| node.launch_id == end.launch_id);
     Some(LastExit {
         launch: end.launch_id,
         target: begun.and_then(|node| target_of(home, &node.program)),

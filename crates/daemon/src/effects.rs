@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wemixvisor_chain::{Client, Endpoint, HeadWatch, OwnSeal, Pace, ProbeRequest, SourceEvent, probe};
 use wemixvisor_core::command_line::CommandLine;
-use wemixvisor_core::engine::port::{Effect, Input, Launch, PlanEdit, ProbeFor, Work};
+use wemixvisor_core::engine::port::{Effect, Input, Launch, PlanEdit, ProbeFor, Source, Work};
 use wemixvisor_core::head::Height;
 use wemixvisor_core::observation::{Answer, Observation};
 use wemixvisor_core::plan::Plan;
@@ -19,7 +19,7 @@ use wemixvisor_core::upgrade::Step;
 use wemixvisor_host::home::{Home, Hook};
 use wemixvisor_host::hooks::{HookExit, run_hook};
 use wemixvisor_host::keeper::{self, DATA_DIR_LOCK, FileIdentity, LogPolicy, SpawnError};
-use wemixvisor_host::{link, plan_file as plan_bytes, process};
+use wemixvisor_host::{durable, link, plan_file as plan_bytes, process};
 
 use crate::handle::Message;
 use crate::keeping::{Keeping, words};
@@ -50,6 +50,8 @@ pub(crate) struct Effects {
     pub(crate) programs: Programs,
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) watch: Watching,
+    /// What the node runs with: says where it answers.
+    line: CommandLine,
     hook: Option<JoinHandle<()>>,
     /// Seals above this height are the present node's own.
     seals_after: Height,
@@ -75,8 +77,21 @@ impl Effects {
         programs: Programs,
         mailbox: mpsc::Sender<Message>,
         watch: Watching,
+        line: CommandLine,
     ) -> Self {
-        Self { home, settings, environment, log, keeping, programs, mailbox, watch, hook: None, seals_after: 0 }
+        Self {
+            home,
+            settings,
+            environment,
+            log,
+            keeping,
+            programs,
+            mailbox,
+            watch,
+            line,
+            hook: None,
+            seals_after: 0,
+        }
     }
 
     /// Carries one effect out. What is known at once comes back as an input; `Reply` and `Exit` are the loop's.
@@ -90,11 +105,15 @@ impl Effects {
                 let result = link::switch(&self.home, &target).map_err(|error| said(&error));
                 return Some(Input::Switched { target, result });
             }
-            Effect::RunHook { step, name, height, info, target } => self.run_hook(step, &name, height, info, &target),
+            Effect::RunHook { step, name, height, info, target } => {
+                self.run_hook(step, &name, height, info, &target)
+            }
             Effect::Probe(what) => self.probe(what),
             Effect::AskSealing => self.ask_sealing(),
             Effect::Prepare(plan) => self.prepare(*plan, standing.target.clone()),
-            Effect::Verify { target, plan } => self.verify(target, plan.map(|plan| *plan), standing.target.clone()),
+            Effect::Verify { target, plan } => {
+                self.verify(target, plan.map(|plan| *plan), standing.target.clone())
+            }
             Effect::EditPlans { ticket, edit } => self.edit_plans(ticket, edit),
             Effect::PollEvery(every) => self.watch.poll_every(every),
             Effect::SourcesUp => self.watch.node_up(),
@@ -102,6 +121,19 @@ impl Effects {
             Effect::Reply { .. } | Effect::Exit(_) => {}
         }
         None
+    }
+
+    /// Where the node answers may have changed: it was started with other arguments, or its socket has
+    /// appeared under another name. Returns the new sources if so.
+    pub(crate) fn sources_now(&mut self) -> Option<Vec<Source>> {
+        let found = sources::endpoints(&self.settings, self.home.root(), &self.line);
+        if found == self.watch.endpoints {
+            return None;
+        }
+        let described = sources::described(&found);
+        self.watch = Watching::new(found, &self.settings, self.mailbox.clone());
+        self.watch.node_up();
+        Some(described)
     }
 
     /// Ends a hook that runs: its step is done again by the next supervisor.
@@ -113,6 +145,7 @@ impl Effects {
 
     fn launch(&mut self, launch: Launch, standing: &Standing) {
         self.seals_after = standing.head.unwrap_or(0);
+        self.line = launch.line.clone();
         let id = launch.launch;
         let order = match self.order(&launch) {
             Ok(order) => order,
@@ -153,10 +186,13 @@ impl Effects {
                 }
                 file.identity
             }
-            (None, _) => FileIdentity::at(&program).map_err(|error| format!("{}: {error}", program.display()))?,
+            (None, _) => {
+                FileIdentity::at(&program).map_err(|error| format!("{}: {error}", program.display()))?
+            }
         };
-        let data = self.data_dir(&launch.line);
-        let locks = if data.is_dir() { vec![data.join(DATA_DIR_LOCK)] } else { Vec::new() };
+        let data = self.home.root().join(self.settings.data_dir_for(&words(&launch.line)));
+        // Made now, so that it can be locked from the first start on.
+        durable::create_dirs(&data).map_err(|error| said(&error))?;
         Ok(keeper::Launch {
             launch_id: launch.launch,
             program,
@@ -164,13 +200,9 @@ impl Effects {
             args: words(&launch.line),
             env: sources::environment(&self.environment, self.home.root(), &self.settings, &launch.line),
             cwd: self.home.root().to_owned(),
-            locks,
+            locks: vec![data.join(DATA_DIR_LOCK)],
             log: self.log.clone(),
         })
-    }
-
-    fn data_dir(&self, line: &CommandLine) -> std::path::PathBuf {
-        self.home.root().join(self.settings.data_dir_for(&words(line)))
     }
 
     fn signal<F: Future<Output = ()> + Send + 'static>(&self, send: impl FnOnce(Keeping) -> F) {
@@ -214,7 +246,10 @@ impl Effects {
         let limit = self.settings.heights.answer_limit;
         let after = self.seals_after;
         self.report(async move {
-            let mut round = Observation { head: Answer::Failed("there is no source of the node's own".into()), ..Default::default() };
+            let mut round = Observation {
+                head: Answer::Failed("there is no source of the node's own".into()),
+                ..Default::default()
+            };
             for client in clients {
                 round = ask(&client, what, after, limit).await;
                 if !matches!(round.head, Answer::Failed(_)) {
@@ -260,7 +295,10 @@ impl Effects {
         let home = self.home.clone();
         self.report(async move {
             let message = match &edit {
-                PlanEdit::Put(plan) => format!("upgrade {} is scheduled for height {} (switch {})", plan.name, plan.height, plan.switch),
+                PlanEdit::Put(plan) => format!(
+                    "upgrade {} is scheduled for height {} (switch {})",
+                    plan.name, plan.height, plan.switch
+                ),
                 PlanEdit::Remove(name) => format!("upgrade {name} is off the schedule"),
             };
             let done = tokio::task::spawn_blocking(move || edited(&home, &edit)).await;
@@ -269,7 +307,9 @@ impl Effects {
                 Some(ticket) => Input::PlansEdited { ticket, result, message },
                 None => {
                     if let Err(problem) = &result {
-                        tracing::warn!("a finished plan stays in the plan file (it is not run again): {problem}");
+                        tracing::warn!(
+                            "a finished plan stays in the plan file (it is not run again): {problem}"
+                        );
                     }
                     Input::Plans(result)
                 }

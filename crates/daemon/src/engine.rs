@@ -37,7 +37,13 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    pub(crate) fn new(core: Engine, store: Store, effects: Effects, mailbox: mpsc::Receiver<Message>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        core: Engine,
+        store: Store,
+        effects: Effects,
+        mailbox: mpsc::Receiver<Message>,
+        clock: Clock,
+    ) -> Self {
         Self {
             core,
             store,
@@ -53,7 +59,7 @@ impl Loop {
 
     /// Runs until the supervisor is to end. `first` is what was decided at the boot and is already written down.
     pub(crate) async fn run(mut self, first: Vec<Effect>) -> ExitWith {
-        if let Some(exit) = self.carry_out(first) {
+        if let Some(exit) = self.carry_out(first).or_else(|| self.decide_waiting()) {
             return exit;
         }
         loop {
@@ -108,6 +114,10 @@ impl Loop {
                 self.waiting.rotate_right(1);
             }
         }
+        self.decide_waiting()
+    }
+
+    fn decide_waiting(&mut self) -> Option<ExitWith> {
         while let Some(input) = self.waiting.pop_front() {
             match self.decide(input) {
                 Ok(Some(exit)) => return Some(exit),
@@ -151,6 +161,7 @@ impl Loop {
                     }
                 }
                 effect => {
+                    let asks_node = matches!(effect, Effect::Launch(_) | Effect::Probe(_));
                     let standing = Standing {
                         target: self.core.target().clone(),
                         pid: self.core.node_pid(),
@@ -158,6 +169,9 @@ impl Loop {
                     };
                     if let Some(input) = self.effects.perform(effect, &standing) {
                         self.waiting.push_back(input);
+                    }
+                    if asks_node && let Some(sources) = self.effects.sources_now() {
+                        self.core.set_sources(sources);
                     }
                 }
             }
@@ -186,7 +200,9 @@ impl Loop {
 pub(crate) fn history(store: &Store, limit: usize) -> Result<Vec<HistoryEntry>, String> {
     let rows = store.history(limit).map_err(|error| said(&error))?;
     rows.into_iter()
-        .map(|row| serde_json::from_value(row.entry).map_err(|error| format!("history entry {}: {error}", row.seq)))
+        .map(|row| {
+            serde_json::from_value(row.entry).map_err(|error| format!("history entry {}: {error}", row.seq))
+        })
         .collect()
 }
 
@@ -195,7 +211,8 @@ pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<(), StoreErr
     store.write(|batch| entries.iter().try_for_each(|entry| write_one(batch, entry)))?;
     for entry in entries {
         if let Entry::Event(event) = entry {
-            let message = event.data.get("message").and_then(serde_json::Value::as_str).unwrap_or(&event.kind);
+            let message =
+                event.data.get("message").and_then(serde_json::Value::as_str).unwrap_or(&event.kind);
             match event.topic.as_str() {
                 "alerts" => tracing::warn!("{message}"),
                 _ => tracing::info!("{message}"),

@@ -78,7 +78,11 @@ impl Handle {
     ///
     /// # Errors
     /// [`Gone`]; the inner error says why the store cannot be read.
-    pub async fn events_since(&self, seq: u64, limit: usize) -> Result<Result<Vec<RecordedEvent>, String>, Gone> {
+    pub async fn events_since(
+        &self,
+        seq: u64,
+        limit: usize,
+    ) -> Result<Result<Vec<RecordedEvent>, String>, Gone> {
         self.ask(|reply| Message::EventsSince { seq, limit, reply }).await
     }
 

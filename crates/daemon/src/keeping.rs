@@ -9,7 +9,8 @@ use wemixvisor_core::command_line::CommandLine;
 use wemixvisor_core::engine::port::Input;
 use wemixvisor_core::exit;
 use wemixvisor_host::keeper::{
-    AdoptHint, Found, Keeper, KeeperError, KeeperEvent, KeeperState, Launch, LogPolicy, NodeExit, SpawnError, WaitStatus,
+    AdoptHint, Found, Keeper, KeeperError, KeeperEvent, KeeperState, Launch, LogPolicy, NodeExit, SpawnError,
+    WaitStatus,
 };
 
 use crate::handle::Message;
@@ -64,16 +65,23 @@ impl Keeping {
         let (mut keeper, state) = find_or_start(&dir, &own_program, &log, false).await?;
         let events = keeper.take_events();
         let node = state.node.as_ref().map_or((0, false), |node| (node.launch_id, node.term_sent));
-        let shared = Shared { dir, own_program, log, keeper: Mutex::new(Arc::new(keeper)), node: Mutex::new(node) };
+        let shared =
+            Shared { dir, own_program, log, keeper: Mutex::new(Arc::new(keeper)), node: Mutex::new(node) };
         Ok((Self { shared: Arc::new(shared) }, state, events))
     }
 
     /// Passes the keeper's events on to the mailbox for ever, and finds a new keeper when it is lost.
-    pub(crate) async fn listen(self, mut events: mpsc::Receiver<KeeperEvent>, mailbox: mpsc::Sender<Message>) {
+    pub(crate) async fn listen(
+        self,
+        mut events: mpsc::Receiver<KeeperEvent>,
+        mailbox: mpsc::Sender<Message>,
+    ) {
         loop {
             match events.recv().await {
                 Some(KeeperEvent::Exited(end)) => {
-                    let input = Input::NodeExited { launch: end.launch_id, exit: in_core(&end) };
+                    // A node that was adopted without a record has no number of its own.
+                    let launch = if end.launch_id == 0 { lock(&self.shared.node).0 } else { end.launch_id };
+                    let input = Input::NodeExited { launch, exit: in_core(&end) };
                     if mailbox.send(Message::Happened(input)).await.is_err() {
                         return;
                     }
@@ -138,9 +146,12 @@ impl Keeping {
                     let events = keeper.take_events();
                     *lock(&self.shared.keeper) = Arc::new(keeper);
                     match &state.node {
-                        Some(node) => tracing::warn!("the node (pid {}) ran on and has a new keeper", node.pid),
+                        Some(node) => {
+                            tracing::warn!("the node (pid {}) ran on and has a new keeper", node.pid)
+                        }
                         None => {
-                            let exit = state.last_exit.as_ref().filter(|end| end.launch_id == launch).map(in_core);
+                            let exit =
+                                state.last_exit.as_ref().filter(|end| end.launch_id == launch).map(in_core);
                             let exit = exit.unwrap_or_else(|| unseen(term_sent));
                             let input = Input::NodeExited { launch, exit };
                             mailbox.send(Message::Happened(input)).await.ok()?;

@@ -97,7 +97,12 @@ impl Programs {
     }
 
     /// Looks at the program once more, at the height. A `stat` when it was prepared; else all of it.
-    pub(crate) async fn verify(&self, target: &Target, plan: Option<&Plan>, present: &Target) -> Result<Verified, String> {
+    pub(crate) async fn verify(
+        &self,
+        target: &Target,
+        plan: Option<&Plan>,
+        present: &Target,
+    ) -> Result<Verified, String> {
         link::current(&self.home).map_err(|error| said(&error))?;
         let known = lock(&self.known).get(target).cloned();
         let wanted = plan.and_then(checksum_of);
@@ -229,7 +234,11 @@ impl Programs {
                 check.add("version", State::Failed, format!("it does not run on this machine: {text}"));
             }
             // A program that has no such command is not bad for that.
-            Ok(said) => check.add("version", State::Warning, format!("`version` is not supported (exit code {})", said.exit)),
+            Ok(said) => check.add(
+                "version",
+                State::Warning,
+                format!("`version` is not supported (exit code {})", said.exit),
+            ),
             Err(error) => check.add("version", State::Failed, said(&error)),
         }
     }
@@ -244,7 +253,8 @@ impl Programs {
         }
         for hook in [Hook::PreStop, Hook::PreUpgrade, Hook::PostUpgrade] {
             let path = self.hook(&plan.name, hook);
-            let configured = path.symlink_metadata().is_ok() || self.custom_pre_upgrade.as_ref() == Some(&path);
+            let configured =
+                path.symlink_metadata().is_ok() || self.custom_pre_upgrade.as_ref() == Some(&path);
             if let Err(error) = if configured { hooks::check_hook(&path) } else { Ok(()) } {
                 check.add("hooks", State::Failed, said(&error));
             }
@@ -256,7 +266,11 @@ impl Programs {
                     State::Warning,
                     format!("only {} MiB are free at {}", space.free >> 20, place.display()),
                 ),
-                Ok(space) => check.add("disk", State::Ok, format!("{} GiB free at {}", space.free >> 30, place.display())),
+                Ok(space) => check.add(
+                    "disk",
+                    State::Ok,
+                    format!("{} GiB free at {}", space.free >> 30, place.display()),
+                ),
                 Err(error) => check.add("disk", State::Warning, said(&error)),
             }
         }
@@ -276,7 +290,8 @@ fn has_checksum(file: &ProgramFile, wanted: &str) -> Result<(), String> {
         Some(("sha256", _)) => format!("sha256:{}", file.sha256),
         Some(("sha512", _)) => {
             let mut hasher = Sha512::new();
-            let mut from = std::fs::File::open(&file.path).map_err(|error| format!("cannot read {path}: {error}"))?;
+            let mut from =
+                std::fs::File::open(&file.path).map_err(|error| format!("cannot read {path}: {error}"))?;
             std::io::copy(&mut from, &mut hasher).map_err(|error| format!("cannot read {path}: {error}"))?;
             let sum = hasher.finalize();
             format!("sha512:{}", sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
@@ -286,7 +301,9 @@ fn has_checksum(file: &ProgramFile, wanted: &str) -> Result<(), String> {
     if found == *wanted {
         return Ok(());
     }
-    Err(format!("{path} is not the program that the plan names: its checksum is {found}, the plan says {wanted}"))
+    Err(format!(
+        "{path} is not the program that the plan names: its checksum is {found}, the plan says {wanted}"
+    ))
 }
 
 /// An error with its causes, in one line.

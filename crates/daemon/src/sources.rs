@@ -16,14 +16,17 @@ const SOCKET_NAMES: [&str; 2] = ["gwemix.ipc", "geth.ipc"];
 /// The endpoints in the order in which they are tried. Those of the settings; without any: the socket, the
 /// WebSocket if the arguments ask for one, HTTP.
 pub(crate) fn endpoints(settings: &Settings, home: &Path, line: &CommandLine) -> Vec<Endpoint> {
-    let set: Vec<Endpoint> = settings.heights.rpc_addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    let set: Vec<Endpoint> =
+        settings.heights.rpc_addresses.iter().filter_map(|text| text.parse().ok()).collect();
     if !set.is_empty() {
         return set;
     }
     let args = words(line);
     let datadir = home.join(settings.data_dir_for(&args));
     let profile = settings.network.profile();
-    let port = |flag: &str, usual: u16| value_of_flag(&args, flag).and_then(|text| text.to_str()?.parse().ok()).unwrap_or(usual);
+    let port = |flag: &str, usual: u16| {
+        value_of_flag(&args, flag).and_then(|text| text.to_str()?.parse().ok()).unwrap_or(usual)
+    };
     let texts = || args.iter().filter_map(|arg| arg.to_str());
     let has = |flag: &str| texts().any(|arg| arg.trim_start_matches('-').split('=').next() == Some(flag));
     let mut found = vec![Endpoint::Ipc(socket(&args, &datadir, &settings.name))];
@@ -67,8 +70,14 @@ fn socket(args: &[OsString], datadir: &Path, name: &str) -> PathBuf {
     }
     let own = format!("{name}.ipc");
     let likely = || [own.as_str()].into_iter().chain(SOCKET_NAMES).map(|name| datadir.join(name));
-    let there = likely().find(|path| path.exists());
+    let there = likely().find(|path| path.exists()).or_else(|| any_socket(datadir));
     there.unwrap_or_else(|| datadir.join(if name == "geth" { "geth.ipc" } else { "gwemix.ipc" }))
+}
+
+/// The socket of a fork that calls it by a name of its own.
+fn any_socket(datadir: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(datadir).ok()?;
+    entries.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "ipc"))
 }
 
 #[cfg(test)]
@@ -114,7 +123,13 @@ mod tests {
         let mut with = line(&[]);
         with.env.insert("A".into(), "2".into());
         let environment = environment(&base, Path::new("/h"), &settings(&[("home", "/h")]), &with);
-        let get = |name: &str| environment.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect::<Vec<_>>();
+        let get = |name: &str| {
+            environment
+                .iter()
+                .filter(|(key, _)| key == name)
+                .map(|(_, value)| value.clone())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(get("A"), ["2"]);
         assert_eq!(get("WEMIX_HOME"), ["/h"]);
         assert_eq!(environment.len(), 3);
