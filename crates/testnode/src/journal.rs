@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
@@ -15,8 +15,15 @@ const TOLD: [&str; 5] = ["DAEMON_", "UPGRADE_", "WEMIXVISOR_", "GETH_", "TESTNOD
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    whole(since_the_epoch().as_millis())
+}
+
+fn since_the_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn whole(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 /// The open record, or none.
@@ -34,10 +41,13 @@ impl Journal {
         Self(None)
     }
 
-    /// Appends `{"at_ms", "pid", "fact", ...more}`. A record that cannot be written does not stop the node.
+    /// Appends `{"at_ms", "at_ns", "pid", "fact", ...more}`, both times since the Unix epoch. A record that cannot
+    /// be written does not stop the node.
     pub(crate) fn fact(&self, fact: &str, more: Value) {
         let Some(mut file) = self.0.as_ref() else { return };
-        let mut line = json!({"at_ms": now_ms(), "pid": std::process::id(), "fact": fact});
+        let since = since_the_epoch();
+        let (ms, ns) = (whole(since.as_millis()), whole(since.as_nanos()));
+        let mut line = json!({"at_ms": ms, "at_ns": ns, "pid": std::process::id(), "fact": fact});
         if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
             line.extend(more);
         }
