@@ -150,6 +150,7 @@ impl Engine {
             shutdown: false,
             ended: false,
             restart_ordered: false,
+            unsettled: None,
             started: now.mono,
         }
     }
@@ -179,9 +180,13 @@ impl Engine {
 
     /// Starts the node unless it runs, an upgrade will, or one is about to fire before the first start.
     pub(super) fn start_unless_busy(&mut self, now: Now, out: &mut Decision) {
+        let unsettled = self.unsettled.take();
         let idle = self.upgrade.is_none() && self.plans.verifying.is_none() && self.node_failed.is_none();
         if idle && self.node.wanted && self.node.process == super::node::Process::Down && !self.shutdown {
-            self.start_node(now, out);
+            match unsettled {
+                Some(ending) => self.restart_by_policy(ending, now, out),
+                None => self.start_node(now, out),
+            }
         }
     }
 
@@ -211,7 +216,7 @@ impl Engine {
     }
 
     fn begin_again(&mut self, upgrade: &Upgrade, boot: &Boot, now: Now, out: &mut Decision) {
-        if upgrade.step == Step::BackSwitch || boot.running.is_none() || !upgrade.step.past_the_stop() {
+        if boot.running.is_none() || !upgrade.step.past_the_stop() {
             self.begin(upgrade.step, now, out);
         } else {
             self.go_on(upgrade, boot, now, out);
@@ -234,6 +239,10 @@ impl Engine {
             Step::PreUpgrade | Step::Switch | Step::BackSwitch if runs.is_none() => self.act(now, out),
             Step::Start if runs_the(&order.to) => self.end(Ended::Done(None), now, out),
             Step::Probation | Step::PostUpgrade if runs_the(&order.to) => self.act(now, out),
+            // The operator is still waited for, and waiting is no start.
+            Step::Start if runs.is_none() && !self.settings.upgrade.restart_after_upgrade => {
+                self.act(now, out)
+            }
             Step::Start | Step::Probation | Step::PostUpgrade if runs.is_none() => {
                 self.new_program_down(boot, now, out)
             }
@@ -252,7 +261,7 @@ impl Engine {
         let its_own = boot.last_exit.as_ref().filter(|last| {
             last.target.as_ref() == Some(&order.to)
                 && last.launch > order.id
-                && !matches!(classify(&last.exit), ExitClass::Asked | ExitClass::Unknown)
+                && !matches!(classify(&last.exit), ExitClass::Asked | ExitClass::Killed | ExitClass::Unknown)
         });
         if let Some(last) = its_own {
             let reason = format!("it {}", last.exit.describe());

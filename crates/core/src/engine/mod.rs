@@ -87,8 +87,19 @@ pub struct Engine {
     ended: bool,
     /// A restart that was ordered: the node is to be started when it is down.
     restart_ordered: bool,
+    /// The node ended while a plan's program was being verified: what follows waits for that.
+    unsettled: Option<Ending>,
     /// When the supervisor began, for the silence of sources that never spoke.
     started: MonoMs,
+}
+
+/// An end of the node that the restart policy has to judge.
+#[derive(Debug, Clone, PartialEq)]
+struct Ending {
+    class: ExitClass,
+    /// `None`: it never ran.
+    uptime: Option<Duration>,
+    why: String,
 }
 
 /// The rounds of questions to the node.
@@ -219,6 +230,7 @@ impl Engine {
         }
         self.node_failed = None;
         self.clear("node_down", out);
+        self.clear("stop_overdue", out);
         let program = self
             .node
             .up()
@@ -236,11 +248,16 @@ impl Engine {
         self.saga_node_up(now, out);
         if self.shutdown || !self.node.wanted {
             self.stop_node(false, now, out);
+        } else if self.restart_ordered {
+            self.stop_node(true, now, out);
         }
     }
 
     fn launch_failed(&mut self, launch: u64, reason: &str, now: Now, out: &mut Decision) {
-        let Some(_) = self.node.is_down(launch, now.mono) else { return };
+        if !self.node.is_launching(launch) {
+            return;
+        }
+        self.node.is_down(launch, now.mono);
         self.event(
             out,
             "node",
@@ -248,8 +265,10 @@ impl Engine {
             format!("the node could not be started: {reason}"),
             json!({}),
         );
-        if !self.saga_node_down(&format!("it could not be started: {reason}"), now, out) {
-            self.restart_by_policy(ExitClass::Loader, None, reason.to_owned(), now, out);
+        let why = format!("could not be started: {reason}");
+        if !self.shutdown && !self.saga_node_down(&why, now, out) {
+            self.restart_ordered = false;
+            self.restart_if_wanted(Ending { class: ExitClass::Loader, uptime: None, why }, now, out);
         }
     }
 
@@ -272,23 +291,26 @@ impl Engine {
         if self.restart_ordered {
             self.restart_ordered = false;
             self.start_node(now, out);
-        } else if self.node.wanted {
-            // An end at the last block of the old rules may be what a plan waits for.
-            self.plans_progress(now, out);
-            if self.plans.verifying.is_none() {
-                self.restart_by_policy(class, uptime, text, now, out);
-            }
+        } else {
+            self.restart_if_wanted(Ending { class, uptime, why: text }, now, out);
         }
     }
 
-    fn restart_by_policy(
-        &mut self,
-        class: ExitClass,
-        uptime: Option<Duration>,
-        why: String,
-        now: Now,
-        out: &mut Decision,
-    ) {
+    fn restart_if_wanted(&mut self, ending: Ending, now: Now, out: &mut Decision) {
+        if !self.node.wanted {
+            return;
+        }
+        // An end at the last block of the old rules may be what a plan waits for.
+        self.plans_progress(now, out);
+        if self.plans.verifying.is_some() {
+            self.unsettled = Some(ending);
+        } else {
+            self.restart_by_policy(ending, now, out);
+        }
+    }
+
+    fn restart_by_policy(&mut self, ending: Ending, now: Now, out: &mut Decision) {
+        let Ending { class, uptime, why } = ending;
         let node = &self.settings.node;
         let limits = RestartLimits {
             enabled: node.restart_on_failure,

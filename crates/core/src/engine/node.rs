@@ -191,7 +191,9 @@ impl Node {
     pub fn sealing(&mut self, answer: &Answer<bool>, now: MonoMs, out: &mut Decision) {
         let Process::Up(Up { stop_wanted: Some(wanted), .. }) = &self.process else { return };
         // Only a clear "no" is a good moment; without an answer the limit decides.
-        if wanted.moment == Moment::NotSealing && *answer == Answer::Known(false) {
+        // What was asked before the newest block says nothing about the next one.
+        let current = wanted.asked_at_head == self.fresh_at;
+        if wanted.moment == Moment::NotSealing && current && *answer == Answer::Known(false) {
             self.terminate(now, out);
         }
     }
@@ -212,6 +214,11 @@ impl Node {
     pub fn adopt(&mut self, up: Up) {
         self.fresh_at = None;
         self.process = Process::Up(up);
+    }
+
+    /// Whether the process of `launch` is being started.
+    pub fn is_launching(&self, launch: u64) -> bool {
+        matches!(&self.process, Process::Launching(started) if started.launch == launch)
     }
 
     /// The process of `launch` could not be started, or has ended. Returns how long it ran (`None`: it never

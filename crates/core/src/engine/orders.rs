@@ -158,16 +158,20 @@ impl Engine {
     }
 
     fn start_ordered(&mut self, now: Now, out: &mut Decision) -> Answered {
-        self.node.wanted = true;
         if self.upgrade.as_ref().is_some_and(|under_way| under_way.held) {
             self.start_new(now, out);
             return done("the new program is being started");
         }
+        if let Some(refusal) = self.refuse_in_upgrade() {
+            return refusal;
+        }
+        self.node.wanted = true;
+        if let node::Process::Stopping { .. } = self.node.process {
+            self.restart_ordered = true;
+            return done("the node is being stopped; it is started again when it is down");
+        }
         if self.node.has_process() {
             return done("the node runs already");
-        }
-        if let Some(refusal) = self.refuse_while_busy() {
-            return refusal;
         }
         self.restarts.forgive();
         self.start_node(now, out);
@@ -175,11 +179,12 @@ impl Engine {
     }
 
     fn stop_ordered(&mut self, now: Now, out: &mut Decision) -> Answered {
-        if let Some(refusal) = self.refuse_while_busy() {
+        if let Some(refusal) = self.refuse_in_upgrade() {
             return refusal;
         }
         self.node.wanted = false;
         self.restart_ordered = false;
+        self.node_failed = None;
         self.clear("node_down", out);
         if !self.node.has_process() {
             self.stop_node(false, now, out);
@@ -190,7 +195,7 @@ impl Engine {
     }
 
     fn restart_ordered(&mut self, now: Now, out: &mut Decision) -> Answered {
-        if let Some(refusal) = self.refuse_while_busy() {
+        if let Some(refusal) = self.refuse_in_upgrade() {
             return refusal;
         }
         self.node.wanted = true;
@@ -228,7 +233,16 @@ impl Engine {
         Self::reply(out, ticket, result);
     }
 
+    /// An upgrade that is stuck bars other upgrades, not the orders about the node itself.
     fn refuse_while_busy(&self) -> Option<Answered> {
+        let stuck = self.stuck.as_ref().map(|why| {
+            let message = format!("an earlier upgrade is stuck: {why}; see: wemixvisor upgrade status");
+            refuse(RefusalCode::Conflict, message)
+        });
+        self.refuse_in_upgrade().or(stuck)
+    }
+
+    fn refuse_in_upgrade(&self) -> Option<Answered> {
         if let Some(under_way) = &self.upgrade {
             let label = under_way.upgrade.switchover.label();
             let message = format!(
@@ -242,10 +256,6 @@ impl Engine {
                 RefusalCode::Conflict,
                 "an upgrade is about to begin; see: wemixvisor upgrade status",
             ));
-        }
-        if let Some(why) = &self.stuck {
-            let message = format!("an earlier upgrade is stuck: {why}; see: wemixvisor upgrade status");
-            return Some(refuse(RefusalCode::Conflict, message));
         }
         None
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Engine;
 use super::port::{Decision, Effect, Entry, HistoryEntry, Pin, PlanEdit, Verified};
+use super::{Ending, Engine};
 use crate::command_line::CommandLine;
 use crate::observation::Observation;
 use crate::plan::{Plan, PlanName, SwitchMode};
@@ -113,6 +113,7 @@ impl Engine {
                 Ok(format!("upgrade {label} has begun; follow it with: wemixvisor upgrade status")),
             );
         }
+        (self.restart_ordered, self.unsettled) = (false, None);
         let upgrade = Upgrade::new(switchover);
         let first = upgrade.step;
         self.upgrade = Some(UnderWay::new(upgrade));
@@ -200,6 +201,8 @@ impl Engine {
         let Switchover { to, to_line, sha256, .. } = under_way.upgrade.switchover.clone();
         let delay = self.settings.upgrade.restart_delay;
         self.clear("held", out);
+        // An upgrade that was ordered for a node at rest ends its rest.
+        self.node.wanted = true;
         self.launch(to, to_line, Some(sha256), delay, now, out);
     }
 
@@ -232,6 +235,7 @@ impl Engine {
         let following = next(&under_way.upgrade, &ended);
         let (id, label) = (under_way.upgrade.switchover.id, under_way.upgrade.switchover.label());
         under_way.probation = None;
+        under_way.held = false;
         let (Ok(()), Some(following)) = (applied, following) else {
             self.get_stuck(format!("upgrade {label}: \"{step}\" cannot end with {ended:?}"), out);
             return;
@@ -345,7 +349,8 @@ impl Engine {
         if !self.node.has_process() && self.node.wanted {
             let why =
                 self.last_exit.as_ref().map_or_else(|| "is down".into(), crate::exit::NodeExit::describe);
-            self.restart_by_policy(crate::exit::ExitClass::OtherCode, None, why, now, out);
+            let ending = Ending { class: crate::exit::ExitClass::OtherCode, uptime: None, why };
+            self.restart_by_policy(ending, now, out);
         }
     }
 
@@ -368,6 +373,9 @@ impl Engine {
                 under_way.up_at = Some(now.wall);
             }
             self.end(Ended::Done(None), now, out);
+        } else if under_way.step() == Step::Stop {
+            // It was being started as the upgrade began.
+            self.act(now, out);
         }
     }
 
