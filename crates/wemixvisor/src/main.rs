@@ -1,6 +1,35 @@
-//! The program `wemixvisor`.
+//! The program `wemixvisor`: reads the command line, asks the supervisor or the files, shows the answer.
+//!
+//! `arguments` says what can be typed; `commands` has one file for each command; `live` and `files` are the two
+//! ways to an answer, with and without a running supervisor; `render` makes text of it; `screen` puts it out. There
+//! is no logic here that the API does not have.
 
-#[allow(dead_code)] // Nothing loads settings before there are commands.
+mod arguments;
+mod commands;
+mod failure;
+mod files;
+mod follow;
+mod live;
+mod log;
+mod render;
+mod screen;
 mod settings;
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// The first argument that turns the program into the practice node of `drill`.
+const PRACTICE_NODE: &str = "practice-node";
+
+fn main() -> ExitCode {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    match args.get(1).and_then(|mode| mode.to_str()) {
+        // The keeper comes before everything: it must stay tiny.
+        Some(wemixvisor_host::keeper::MODE) => wemixvisor_host::keeper::main(args.into_iter().skip(2)),
+        Some(PRACTICE_NODE) => {
+            args.remove(1);
+            testnode::main_with_args(args.into_iter())
+        }
+        _ => commands::main(args),
+    }
+}

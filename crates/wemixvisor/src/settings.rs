@@ -24,7 +24,7 @@ pub struct Given {
     /// The file to read instead of the usual one (`--config`). It must be there.
     pub config: Option<PathBuf>,
     /// Keys with their values, as flags gave them.
-    pub flags: Vec<(&'static str, OsString)>,
+    pub flags: Vec<(String, OsString)>,
     /// The environment.
     pub env: Vec<(OsString, OsString)>,
     /// The directory in which the program was started: relative homes and files are read from there.
@@ -151,8 +151,8 @@ fn environment(given: &Given) -> Result<Vec<(String, String)>, LoadError> {
 }
 
 fn flags(given: &Given) -> Result<Vec<(String, String)>, LoadError> {
-    let text = |(key, value): &(&'static str, OsString)| match value.to_str() {
-        Some(value) => Ok((key.to_string(), value.to_owned())),
+    let text = |(key, value): &(String, OsString)| match value.to_str() {
+        Some(value) => Ok((key.clone(), value.to_owned())),
         None => Err(LoadError::ValueNotText(format!("the value given for {key}"))),
     };
     given.flags.iter().map(text).collect()
@@ -210,7 +210,7 @@ mod tests {
         fn given(&self, env: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Given {
             Given {
                 config: None,
-                flags: flags.iter().map(|(key, value)| (*key, value.into())).collect(),
+                flags: flags.iter().map(|(key, value)| ((*key).into(), value.into())).collect(),
                 env: env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
                 cwd: self.0.path().into(),
             }
@@ -312,7 +312,7 @@ mod tests {
             "the environment variable DAEMON_NAME is not UTF-8 text"
         );
         given.env.pop();
-        given.flags.push(("name", raw()));
+        given.flags.push(("name".into(), raw()));
         assert_eq!(load(&given).unwrap_err().to_string(), "the value given for name is not UTF-8 text");
     }
 }

@@ -1,0 +1,173 @@
+//! The commands, one file each.
+
+mod config;
+mod init;
+mod logs;
+mod restart;
+mod run;
+mod start;
+mod status;
+mod stop;
+mod upgrade;
+mod version;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use wemixvisor_host::home::Home;
+
+use crate::arguments::{self, Arguments, Command, Cut, Global};
+use crate::failure::{Failure, Kind};
+use crate::live::Live;
+use crate::screen::Screen;
+use crate::settings::{self, Given, LoadError, Loaded};
+
+/// The exit code of a command that was left with Ctrl-C while its work goes on.
+const LEFT: u8 = 130;
+
+/// What every command has.
+#[derive(Debug)]
+struct Context {
+    screen: Screen,
+    global: Global,
+    /// The flags as settings.
+    flags: Vec<(String, OsString)>,
+    /// The environment, as it is passed on to the node.
+    environment: Vec<(OsString, OsString)>,
+    cwd: PathBuf,
+    /// What is ours of the command line, without the program's name.
+    own_args: Vec<OsString>,
+    /// What is the node's.
+    node_args: Vec<OsString>,
+    no_color: bool,
+}
+
+/// Reads the command line and does what it says.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let Cut { own, node } = arguments::split(args);
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let json = own.iter().any(|word| word == "--json");
+    let arguments = match Arguments::try_parse_from(&own) {
+        Ok(arguments) => arguments,
+        Err(error) => return not_understood(&error, json),
+    };
+    let global = arguments.global;
+    let no_color =
+        global.no_color || environment.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
+    let screen = Screen::new(global.json, global.quiet, no_color);
+    let own_args = own.into_iter().skip(1).collect();
+    let context = || -> Result<Context, Failure> {
+        let flags = flags(&global)?;
+        let cwd = std::env::current_dir().map_err(|error| {
+            Failure::failed(format!("the directory in which wemixvisor was started is gone: {error}"))
+        })?;
+        Ok(Context { screen, global, flags, environment, cwd, own_args, node_args: node, no_color })
+    };
+    match context().and_then(|context| context.carry_out(arguments.command)) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            screen.failure(&failure);
+            ExitCode::from(failure.kind as u8)
+        }
+    }
+}
+
+/// A question for help is answered; anything else is a slip.
+fn not_understood(error: &clap::Error, json: bool) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if json {
+        let text = error.to_string();
+        let message = text.trim().strip_prefix("error: ").unwrap_or(&text).trim();
+        let _ = Screen::new(true, false, true).result("", &Failure::usage(message).json());
+    }
+    let _ = error.print();
+    ExitCode::from(Kind::Usage as u8)
+}
+
+impl Context {
+    fn carry_out(&self, command: Command) -> Result<u8, Failure> {
+        match command {
+            Command::Init { binary } => init::init(self, &binary),
+            Command::Run => run::run(self),
+            Command::Start => block_on(start::start(self)),
+            Command::Stop => block_on(stop::stop(self)),
+            Command::Restart => block_on(restart::restart(self)),
+            Command::Status { watch } => block_on(status::status(self, watch)),
+            Command::Logs { follow, tail } => block_on(logs::logs(self, follow, tail)),
+            Command::Version => block_on(version::version(self)),
+            Command::Upgrade(command) => block_on(upgrade::upgrade(self, command)),
+            Command::Config(command) => config::config(self, command),
+        }
+    }
+
+    /// The settings, with a word about what is odd in them.
+    fn settings(&self) -> Result<Loaded, Failure> {
+        let loaded = self.load(self.global.config.clone())?;
+        for warning in &loaded.resolved.warnings {
+            self.screen.note(&format!("wemixvisor: {warning}"));
+        }
+        Ok(loaded)
+    }
+
+    /// The settings, with another configuration file than the usual one if one is named.
+    fn load(&self, config: Option<PathBuf>) -> Result<Loaded, LoadError> {
+        settings::load(&Given {
+            config,
+            flags: self.flags.clone(),
+            env: self.environment.clone(),
+            cwd: self.cwd.clone(),
+        })
+    }
+
+    /// The settings, and the home they name, for a node with these arguments.
+    fn home(&self) -> Result<(Loaded, Home), Failure> {
+        let loaded = self.settings()?;
+        let settings = &loaded.resolved.settings;
+        let data = settings.data_dir_for(&self.node_args);
+        let home = Home::new(&settings.home, Some(&settings.own_dir()), Some(&data), &settings.name)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        Ok((loaded, home))
+    }
+
+    /// The settings, the home, and its supervisor.
+    fn place(&self) -> Result<(Loaded, Home, Live), Failure> {
+        let (loaded, home) = self.home()?;
+        let live = Live::of(&home);
+        Ok((loaded, home, live))
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(work)
+}
+
+/// The flags as settings.
+fn flags(global: &Global) -> Result<Vec<(String, OsString)>, Failure> {
+    let mut flags = Vec::new();
+    for given in &global.set {
+        let pair = given.to_str().and_then(|text| text.split_once('='));
+        let (key, value) = pair.ok_or_else(|| {
+            let given = given.to_string_lossy();
+            Failure::usage(format!("--set takes KEY=VALUE, such as node.shutdown_grace=10m, not {given}"))
+        })?;
+        flags.push((key.to_owned(), value.into()));
+    }
+    let Global { home, name, network, .. } = global;
+    for (key, value) in [("home", home), ("name", name), ("network", network)] {
+        flags.extend(value.clone().map(|value| (key.to_owned(), value)));
+    }
+    if global.debug {
+        flags.push(("debug".into(), "true".into()));
+    }
+    Ok(flags)
+}

@@ -1,0 +1,33 @@
+//! `run`: the supervisor itself, in the foreground.
+
+use wemixvisor_daemon::{BootError, Start};
+use wemixvisor_host::lock::LockError;
+
+use super::Context;
+use crate::failure::{Failure, said};
+use crate::log;
+
+pub(super) fn run(context: &Context) -> Result<u8, Failure> {
+    if context.global.background {
+        // Of a process group of its own already: a terminal's hang-up and Ctrl-C do not reach it.
+        rustix::process::setsid()
+            .map_err(|error| Failure::failed(format!("cannot begin a session of its own: {error}")))?;
+    }
+    let (loaded, home) = context.home()?;
+    let settings = loaded.resolved.settings;
+    let own_program = std::env::current_exe()
+        .map_err(|error| Failure::failed(format!("cannot tell where this program lies: {error}")))?;
+    let _log = log::start(&settings.logs, &context.global, settings.debug, context.no_color);
+    let start = Start {
+        settings,
+        home,
+        node_args: context.node_args.clone(),
+        environment: context.environment.clone(),
+        own_program,
+        mirror_output: !context.global.background,
+    };
+    wemixvisor_daemon::run(start).map_err(|error| match &error {
+        BootError::Lock(LockError::Held { .. }) => Failure::refused(said(&error)),
+        _ => Failure::from_error(&error),
+    })
+}
