@@ -75,6 +75,7 @@ impl Engine {
             return refuse(RefusalCode::Conflict, message);
         }
         self.unpin(name.clone(), out);
+        self.plans.hold_for(ticket, name);
         out.effects.push(Effect::EditPlans { ticket: Some(ticket), edit: PlanEdit::Put(Box::new(plan)) });
         None
     }
@@ -92,6 +93,7 @@ impl Engine {
         } else if self.plans.get(name).is_none() {
             return Some(Err(self.unknown(name)));
         }
+        self.plans.hold_for(ticket, name);
         out.effects.push(Effect::EditPlans { ticket: Some(ticket), edit: PlanEdit::Remove(name.clone()) });
         None
     }
@@ -230,6 +232,7 @@ impl Engine {
             }
             Err(problem) => Err(Refused { code: RefusalCode::Failed, message: problem }),
         };
+        self.plans.release(ticket);
         Self::reply(out, ticket, result);
     }
 

@@ -47,6 +47,8 @@ pub struct Scheduled {
     pub seen_below: bool,
     /// It came too late, and such plans are refused.
     pub refused: bool,
+    /// The order whose change of this plan is being written: until that is answered the plan does not fire.
+    pub(super) edited_by: Option<u64>,
     checking: bool,
     check_at: MonoMs,
     retry_at: MonoMs,
@@ -59,6 +61,8 @@ pub struct Verifying {
     pub(super) plan: Option<Plan>,
     pub(super) why: Why,
     pub(super) ticket: Option<u64>,
+    /// It was ordered otherwise in the meantime.
+    called_off: bool,
 }
 
 impl PlanBook {
@@ -69,6 +73,23 @@ impl PlanBook {
 
     fn get_mut(&mut self, name: &PlanName) -> Option<&mut Scheduled> {
         self.scheduled.iter_mut().find(|scheduled| scheduled.plan.name == *name)
+    }
+
+    /// An order changes this plan: it does not fire before the change is written.
+    pub(super) fn hold_for(&mut self, ticket: u64, name: &PlanName) {
+        if let Some(scheduled) = self.get_mut(name) {
+            scheduled.edited_by = Some(ticket);
+        }
+        if let Some(verifying) = &mut self.verifying {
+            verifying.called_off |= verifying.plan.as_ref().is_some_and(|plan| plan.name == *name);
+        }
+    }
+
+    /// The change is written, or could not be.
+    pub(super) fn release(&mut self, ticket: u64) {
+        for scheduled in &mut self.scheduled {
+            scheduled.edited_by.take_if(|by| *by == ticket);
+        }
     }
 
     fn is_finished(&self, plan: &Plan) -> bool {
@@ -129,6 +150,7 @@ impl Engine {
                 blocked: None,
                 seen_below: false,
                 refused: false,
+                edited_by: None,
                 checking: false,
                 check_at: now.mono,
                 retry_at: now.mono,
@@ -251,7 +273,8 @@ impl Engine {
                 continue;
             }
             // In order of height: a plan that is due and blocked holds the later ones.
-            found = (scheduled.retry_at <= now.mono).then(|| (scheduled.plan.clone(), why));
+            let may = scheduled.retry_at <= now.mono && scheduled.edited_by.is_none();
+            found = may.then(|| (scheduled.plan.clone(), why));
             break;
         }
         if let Some(plan) = refused {
@@ -319,7 +342,7 @@ impl Engine {
             return;
         };
         out.effects.push(Effect::Verify { target: target.clone(), plan: plan.clone().map(Box::new) });
-        self.plans.verifying = Some(Verifying { target, plan, why, ticket });
+        self.plans.verifying = Some(Verifying { target, plan, why, ticket, called_off: false });
     }
 
     pub(super) fn verified(
@@ -332,13 +355,13 @@ impl Engine {
         let Some(verifying) = self.plans.verifying.take_if(|verifying| verifying.target == *target) else {
             return;
         };
-        let Verifying { plan, why, ticket, .. } = verifying;
+        let Verifying { plan, why, ticket, called_off, .. } = verifying;
         // The plan may have been taken back while its program was looked at.
         let still_wanted = ticket.is_some()
             || plan
                 .as_ref()
                 .is_some_and(|plan| self.plans.get(&plan.name).is_some_and(|now| now.plan == *plan));
-        if self.shutdown || self.upgrade.is_some() || !still_wanted {
+        if self.shutdown || self.upgrade.is_some() || called_off || !still_wanted {
             if let Some(ticket) = ticket {
                 let message = "the state changed meanwhile; see: wemixvisor status".to_owned();
                 Self::reply(out, ticket, Err(Refused { code: RefusalCode::Conflict, message }));
@@ -349,12 +372,11 @@ impl Engine {
         match result {
             Ok(verified) => self.fire(target.clone(), plan, why, verified, ticket, now, out),
             Err(problem) => {
-                if let Some(plan) = &plan {
-                    self.block(plan, &problem, now, out);
-                }
                 if let Some(ticket) = ticket {
                     let message = format!("the node was not stopped: {problem}");
                     Self::reply(out, ticket, Err(Refused { code: RefusalCode::NotReady, message }));
+                } else if let Some(plan) = &plan {
+                    self.block(plan, &problem, now, out);
                 }
                 // The first start may have waited for this upgrade.
                 self.start_unless_busy(now, out);
@@ -410,12 +432,19 @@ impl Engine {
         checks.chain(retries.filter(later)).min()
     }
 
-    /// A plan taken out of the file before the old program is stopped cancels its upgrade.
+    /// A plan taken out of the file, or changed in it, before the old program is stopped cancels its upgrade.
     fn cancel_if_unplanned(&mut self, now: Now, out: &mut Decision) {
-        let Some(name) = self.upgrade.as_ref().and_then(super::saga::UnderWay::name).cloned() else { return };
-        let ordered = self.upgrade.as_ref().is_some_and(|under_way| under_way.was_ordered());
-        if self.plans.get(&name).is_none() && !ordered && self.can_cancel() {
-            self.cancel_upgrade("its plan was taken off the schedule", now, out);
+        let Some(under_way) = self.upgrade.as_ref().filter(|under_way| !under_way.was_ordered()) else {
+            return;
+        };
+        let Some(plan) = &under_way.upgrade.switchover.plan else { return };
+        let reason = match self.plans.get(&plan.name) {
+            None => "its plan was taken off the schedule",
+            Some(scheduled) if scheduled.plan != *plan => "its plan was changed",
+            Some(_) => return,
+        };
+        if self.can_cancel() {
+            self.cancel_upgrade(reason, now, out);
         }
     }
 

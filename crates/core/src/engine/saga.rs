@@ -68,7 +68,11 @@ impl Engine {
     ) {
         let id = self.next_id(now);
         let height = plan.as_ref().map_or(u64::MAX, |plan| plan.height);
-        let mut to_line = self.line.clone();
+        let mut to_line = match (&plan, &self.last_upgrade) {
+            // What a plan's arguments replaced comes back with the program they replaced it for.
+            (None, Some(last)) if self.line != self.given_line => last.from_line.clone(),
+            _ => self.line.clone(),
+        };
         if let Some(plan) = &plan {
             if let Some(args) = &plan.args {
                 to_line.args = args.iter().map(|arg| arg.as_str().into()).collect();
@@ -342,8 +346,14 @@ impl Engine {
             && !matches!(outcome, Outcome::Cancelled { .. })
         {
             self.plans.finished.push((plan.name.clone(), plan.height));
-            self.plans.scheduled.retain(|scheduled| scheduled.plan.name != plan.name);
-            out.effects.push(Effect::EditPlans { ticket: None, edit: PlanEdit::Remove(plan.name.clone()) });
+            // A plan that failed may have been moved in the meantime, for its mended program.
+            let moved = outcome != Outcome::Committed
+                && self.plans.get(&plan.name).is_some_and(|scheduled| scheduled.plan.height != plan.height);
+            if !moved {
+                self.plans.scheduled.retain(|scheduled| scheduled.plan.name != plan.name);
+                out.effects
+                    .push(Effect::EditPlans { ticket: None, edit: PlanEdit::Remove(plan.name.clone()) });
+            }
         }
         self.probe.next = now.mono;
         if !self.node.has_process() && self.node.wanted {

@@ -168,7 +168,7 @@ impl World {
         if let Ok(plans) = &edited {
             self.disk.plans = Ok(plans.clone());
             if before.as_ref() != Ok(plans) {
-                self.hear(self.edit_ms + 3, Input::Plans(Ok(plans.clone())));
+                self.soon(self.edit_ms + 3, Due::Read(self.life));
             }
         }
         if let Some(ticket) = ticket {

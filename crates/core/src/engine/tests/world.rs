@@ -37,6 +37,8 @@ pub enum Due {
     Dies(u64, WaitStatus),
     /// The supervisor of this life has looked at the program.
     Looked(u64, Target),
+    /// The watcher of this life reads the plan file.
+    Read(u64),
     /// The supervisor is started again, unless it runs.
     Boot,
     /// A scripted happening.
@@ -331,7 +333,8 @@ impl World {
             Due::Hear(life, input) if life == self.life => self.tell(input),
             Due::Looked(life, target) if life == self.life => self.looked(target),
             Due::Poll(series) if series == self.poll_series && self.engine.is_some() => self.poll(),
-            Due::Hear(..) | Due::Looked(..) | Due::Poll(_) => {}
+            Due::Read(life) if life == self.life => self.tell(Input::Plans(self.disk.plans.clone())),
+            Due::Read(_) | Due::Hear(..) | Due::Looked(..) | Due::Poll(_) => {}
             Due::Block => self.block(),
             Due::Dies(launch, status) => self.dies(launch, status),
             Due::Boot if self.engine.is_none() => self.boot(),
@@ -346,8 +349,8 @@ impl World {
                 self.order(order);
             }
             Act::Write(plans) => {
-                self.disk.plans = plans.clone();
-                self.hear(5, Input::Plans(plans));
+                self.disk.plans = plans;
+                self.soon(5, Due::Read(self.life));
             }
             Act::NodeEnds(status) => {
                 if let Some(launch) = self.node.as_ref().map(|node| node.launch) {
