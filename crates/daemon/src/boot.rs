@@ -19,7 +19,7 @@ use wemixvisor_core::time::WallMs;
 use wemixvisor_core::upgrade::{Outcome, Record};
 use wemixvisor_host::durable::{self, DurableError};
 use wemixvisor_host::home::Home;
-use wemixvisor_host::keeper::{KeeperState, LogPolicy};
+use wemixvisor_host::keeper::KeeperState;
 use wemixvisor_host::link::{self, LinkError};
 use wemixvisor_host::lock::{LockError, SupervisorLock};
 use wemixvisor_host::output::Follow;
@@ -28,7 +28,7 @@ use wemixvisor_host::watch::{FileWatch, WatchError};
 
 use crate::clock::Clock;
 use crate::control;
-use crate::effects::{Effects, Watching, read_plans};
+use crate::effects::{Effects, Watching, log_policy, read_plans};
 use crate::engine::{FACTS, Loop, history, write};
 use crate::handle::{Handle, Message};
 use crate::keeping::{Keeping, KeepingError, in_core};
@@ -48,7 +48,6 @@ const LAST_WAIT: Duration = Duration::from_millis(100);
 const STAGGER: &str = "stagger";
 
 /// What a supervisor is started with.
-#[derive(Debug)]
 pub struct Start {
     /// The settings.
     pub settings: Settings,
@@ -62,7 +61,14 @@ pub struct Start {
     pub own_program: PathBuf,
     /// Whether the node's output also goes to standard output.
     pub mirror_output: bool,
+    /// The settings file; it need not exist.
+    pub config: PathBuf,
+    /// Reads the settings again, from the same layers: all of them, or all that is wrong with them.
+    pub reload: Reload,
 }
+
+/// How the settings are read again.
+pub type Reload = Arc<dyn Fn() -> Result<Settings, String> + Send + Sync>;
 
 /// Why a supervisor cannot begin. Nothing was started or changed.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +132,7 @@ fn exit_code(exit: ExitWith) -> u8 {
 }
 
 async fn supervise(start: Start) -> Result<ExitWith, BootError> {
-    let Start { settings, home, node_args, environment, own_program, mirror_output } = start;
+    let Start { settings, home, node_args, environment, own_program, mirror_output, config, reload } = start;
     let clock = Clock::start();
     let system = |what| move |source| BootError::System { what, source };
     if !home.wemixvisor().is_dir() {
@@ -134,14 +140,13 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     }
     let (tell, mailbox) = mpsc::channel(MAILBOX);
     // Before anything is started: a signal must not find us unprepared.
-    listen_to_signals(&tell).map_err(system("listen to signals"))?;
+    listen_to_signals(&tell, &reload).map_err(system("listen to signals"))?;
     let lock = SupervisorLock::acquire(home.wemixvisor())?;
     write_pid(&home).map_err(system("write the pid file"))?;
     durable::create_dirs(&home.logs())?;
     durable::create_dirs(home.data())?;
     let target = link::current(&home)?;
-    let log =
-        LogPolicy { path: settings.node_log(), max_bytes: settings.logs.max_bytes, keep: settings.logs.keep };
+    let log = log_policy(&settings);
     // Followed from here on, so that nothing that the node is about to say is missed.
     let output = mirror_output.then(|| Follow::from_end(&log.path));
     let finding = tokio::spawn(Keeping::find(home.wemixvisor().to_owned(), own_program, log.clone()));
@@ -162,7 +167,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         _ => given_line.clone(),
     };
     let endpoints = sources::endpoints(&settings, home.root(), &line);
-    let _watch = watch_plans(&home, &settings, &tell)?;
+    let _watch = watch_files(&home, &settings, &tell, config, reload)?;
     let boot = Boot {
         sources: sources::described(&endpoints),
         settings: (*settings).clone(),
@@ -211,7 +216,7 @@ fn write_pid(home: &Home) -> std::io::Result<()> {
     std::fs::write(home.pid(), format!("{}\n", std::process::id()))
 }
 
-fn listen_to_signals(tell: &mpsc::Sender<Message>) -> std::io::Result<()> {
+fn listen_to_signals(tell: &mpsc::Sender<Message>, reload: &Reload) -> std::io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind)?;
         let tell = tell.clone();
@@ -225,9 +230,13 @@ fn listen_to_signals(tell: &mpsc::Sender<Message>) -> std::io::Result<()> {
         });
     }
     let mut hangups = signal(SignalKind::hangup())?;
+    let (tell, reload) = (tell.clone(), reload.clone());
     tokio::spawn(async move {
+        // Never passed on: it kills a node (NODES.md section 5).
         while hangups.recv().await.is_some() {
-            tracing::warn!("SIGHUP: settings are read at the start only; the node is not touched");
+            if tell.send(Message::Settings(reload().map(Box::new))).await.is_err() {
+                return;
+            }
         }
     });
     Ok(())
@@ -241,15 +250,23 @@ async fn quit_on_order(keeping: Keeping) {
     }
 }
 
-fn watch_plans(
+fn watch_files(
     home: &Arc<Home>,
     settings: &Settings,
     tell: &mpsc::Sender<Message>,
+    config: PathBuf,
+    reload: Reload,
 ) -> Result<FileWatch, WatchError> {
     let (home, tell) = (home.clone(), tell.clone());
-    FileWatch::start(vec![home.plan_file()], settings.upgrade.poll_interval, move |_| {
+    let plans = home.plan_file();
+    FileWatch::start(vec![plans.clone(), config], settings.upgrade.poll_interval, move |changed| {
+        let message = if changed == plans {
+            Message::Happened(Input::Plans(read_plans(&home)))
+        } else {
+            Message::Settings(reload().map(Box::new))
+        };
         // On the watch's own thread: it may wait for the mailbox.
-        let _ = tell.blocking_send(Message::Happened(Input::Plans(read_plans(&home))));
+        let _ = tell.blocking_send(message);
     })
 }
 

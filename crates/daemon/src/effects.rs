@@ -136,6 +136,18 @@ impl Effects {
         Some(described)
     }
 
+    /// New settings are in force. Those of the node's log hold from its next start on.
+    pub(crate) fn set_settings(&mut self, settings: Settings) {
+        self.log = log_policy(&settings);
+        self.programs.set(settings.pre_upgrade_hook(), settings.upgrade.version_limit);
+        let heights_changed = settings.heights != self.settings.heights;
+        self.settings = Arc::new(settings);
+        if heights_changed {
+            self.watch.start(&self.settings);
+            self.watch.node_up();
+        }
+    }
+
     /// Ends a hook that runs: its step is done again by the next supervisor.
     pub(crate) fn end(&mut self) {
         if let Some(hook) = self.hook.take() {
@@ -326,6 +338,11 @@ impl Effects {
             let _ = mailbox.send(Message::Happened(input)).await;
         });
     }
+}
+
+/// Where the node's output goes, and how much of it is kept.
+pub(crate) fn log_policy(settings: &Settings) -> LogPolicy {
+    LogPolicy { path: settings.node_log(), max_bytes: settings.logs.max_bytes, keep: settings.logs.keep }
 }
 
 /// Reads the plan file and what it means. An absent file schedules nothing.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use wemixvisor_core::engine::Engine;
 use wemixvisor_core::engine::port::{Decision, Effect, Entry, ExitWith, HistoryEntry, Input, Refused};
+use wemixvisor_core::settings::{Applies, Settings};
 use wemixvisor_host::digest::Digest;
 use wemixvisor_host::store::{Batch, Store, StoreError};
 
@@ -92,12 +93,45 @@ impl Loop {
                 self.tickets.insert(self.last_ticket, reply);
                 return Some(Input::Order { ticket: self.last_ticket, order });
             }
+            Message::Settings(read) => {
+                self.settings_read(read);
+                return Some(Input::Tick);
+            }
             // Whoever asked may have gone.
             Message::Snapshot(reply) => drop(reply.send(self.core.snapshot(self.clock.now()))),
             Message::History { limit, reply } => drop(reply.send(self.history(limit))),
             Message::EventsSince { seq, limit, reply } => drop(reply.send(self.events(seq, limit))),
         }
         None
+    }
+
+    /// A reload changes all of it or nothing; what cannot change in a running supervisor is said.
+    fn settings_read(&mut self, read: Result<Box<Settings>, String>) {
+        let mut newer = match read {
+            Ok(newer) => *newer,
+            Err(problem) => {
+                tracing::error!("the settings stay as they are: {problem}");
+                self.core.settings_refused(Some(&problem));
+                return;
+            }
+        };
+        self.core.settings_refused(None);
+        let present = self.core.settings();
+        let changes = present.changes(&newer);
+        for change in &changes {
+            match change.applies {
+                Applies::Live => tracing::info!("{} is in force from now on", change.key),
+                Applies::NodeRestart => tracing::info!("{} is in force from the node's next start on", change.key),
+                Applies::SupervisorRestart => {
+                    tracing::warn!("{} was changed, but that needs a restart of the supervisor", change.key);
+                }
+            }
+        }
+        if !changes.is_empty() {
+            newer.keep_fixed(present);
+            self.effects.set_settings(newer.clone());
+            self.core.set_settings(newer);
+        }
     }
 
     fn take_in(&mut self, input: Input) -> Option<ExitWith> {

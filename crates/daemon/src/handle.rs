@@ -5,6 +5,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use wemixvisor_core::engine::port::{HistoryEntry, Input, Order, Refused};
 use wemixvisor_core::engine::snapshot::Snapshot;
+use wemixvisor_core::settings::Settings;
 use wemixvisor_core::time::WallMs;
 
 /// What lands in the engine's mailbox.
@@ -14,6 +15,8 @@ pub(crate) enum Message {
     Happened(Input),
     /// A person wants something.
     Ordered { order: Order, reply: oneshot::Sender<Result<String, Refused>> },
+    /// The settings were read again.
+    Settings(Result<Box<Settings>, String>),
     /// How does it stand?
     Snapshot(oneshot::Sender<Snapshot>),
     /// The newest finished upgrades.

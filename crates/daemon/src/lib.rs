@@ -15,5 +15,5 @@ mod keeping;
 mod preparing;
 mod sources;
 
-pub use boot::{BootError, Start, run};
+pub use boot::{BootError, Reload, Start, run};
 pub use handle::{Gone, Handle, RecordedEvent};

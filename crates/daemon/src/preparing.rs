@@ -60,6 +60,12 @@ impl Programs {
         Self { home, environment, custom_pre_upgrade, version_limit, known: Arc::default() }
     }
 
+    /// The settings changed.
+    pub(crate) fn set(&mut self, custom_pre_upgrade: Option<std::path::PathBuf>, version_limit: Duration) {
+        self.custom_pre_upgrade = custom_pre_upgrade;
+        self.version_limit = version_limit;
+    }
+
     /// The verified file of a program, if it was verified.
     pub(crate) fn verified(&self, target: &Target) -> Option<ProgramFile> {
         lock(&self.known).get(target).map(|known| known.file.clone())

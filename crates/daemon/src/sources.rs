@@ -13,8 +13,8 @@ use crate::keeping::words;
 /// What geth and its forks call their socket when nothing is said (NODES.md section 1).
 const SOCKET_NAMES: [&str; 2] = ["gwemix.ipc", "geth.ipc"];
 
-/// The endpoints in the order in which they are tried. Those of the settings; without any: the socket, the
-/// WebSocket if the arguments ask for one, HTTP.
+/// The endpoints in the order in which they are tried. Those of the settings; without any: the socket, then
+/// WebSocket and HTTP where the node's arguments ask for them.
 pub(crate) fn endpoints(settings: &Settings, home: &Path, line: &CommandLine) -> Vec<Endpoint> {
     let set: Vec<Endpoint> =
         settings.heights.rpc_addresses.iter().filter_map(|text| text.parse().ok()).collect();
@@ -33,7 +33,9 @@ pub(crate) fn endpoints(settings: &Settings, home: &Path, line: &CommandLine) ->
     if has("ws") || has("ws.port") {
         found.extend(format!("ws://127.0.0.1:{}", port("ws.port", profile.ws_port)).parse().ok());
     }
-    found.extend(format!("http://127.0.0.1:{}", port("http.port", profile.rpc_port)).parse().ok());
+    if has("http") || has("http.port") {
+        found.extend(format!("http://127.0.0.1:{}", port("http.port", profile.rpc_port)).parse().ok());
+    }
     found
 }
 
@@ -109,7 +111,8 @@ mod tests {
         let set = settings(&[("home", "/h"), ("network", "mainnet")]);
         let plain = found(&set, &[]);
         assert!(plain[0].ends_with("/h/data/gwemix.ipc"), "{plain:?}");
-        assert!(plain[1].contains("127.0.0.1:8588"), "{plain:?}");
+        assert_eq!(plain.len(), 1, "nothing else is on unless it is asked for");
+        assert!(found(&set, &["--http"])[1].contains("127.0.0.1:8588"));
         let given = found(&set, &["--datadir", "/d", "--ws", "--ws.port=7", "--http.port", "9"]);
         assert!(given[0].ends_with("/d/gwemix.ipc"), "{given:?}");
         assert!(given[1].contains("127.0.0.1:7") && given[2].contains("127.0.0.1:9"), "{given:?}");

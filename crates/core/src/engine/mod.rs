@@ -442,7 +442,9 @@ impl Engine {
         let pinned = self.heights.newest_hash(height.saturating_sub(1));
         let remembered = self.reference.pinned.filter(|(at, _)| *at < height);
         let lag_ms = self.heights.lag().map(millis).or(self.reference.lag_ms);
-        Reference { head, pinned: pinned.or(remembered), lag_ms, ..self.reference.clone() }
+        // A plan may fire before the node was asked for the first time.
+        let chain_id = self.reference.chain_id.or(self.settings.expected_chain_id());
+        Reference { head, pinned: pinned.or(remembered), lag_ms, chain_id, ..self.reference.clone() }
     }
 
     fn facts(&self) -> Facts {
@@ -575,6 +577,17 @@ impl Engine {
     /// The head as last seen.
     pub fn head(&self) -> Option<Height> {
         self.heights.head().map(|seen| seen.head.height)
+    }
+
+    /// The settings were read again and cannot be used (`None`: they can). Known in memory only.
+    pub fn settings_refused(&mut self, why: Option<&str>) {
+        match why {
+            Some(why) => {
+                let text = format!("the settings file cannot be used, the settings stay as they were: {why}");
+                self.alerts.insert("settings", text);
+            }
+            None => drop(self.alerts.remove("settings")),
+        }
     }
 
     /// The last decision could not be written down and was not made. Known in memory only, until one can be.

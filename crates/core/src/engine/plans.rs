@@ -16,7 +16,7 @@ use crate::time::{MonoMs, Now};
 use crate::trigger::{Situation, Why, due, firing_height, stands_before};
 
 /// A plan that is not ready is looked at again so often: what it lacks may be put there any moment.
-const NOT_READY_RECHECK: Duration = Duration::from_secs(60);
+const NOT_READY_RECHECK: Duration = Duration::from_secs(10);
 
 /// A due plan whose program failed its verification is tried again so often.
 const BLOCKED_RETRY: Duration = Duration::from_secs(5);

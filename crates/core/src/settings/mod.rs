@@ -231,6 +231,18 @@ impl Network {
 }
 
 impl Settings {
+    /// Takes over from `running` what cannot change while a supervisor runs: where everything lies, and which
+    /// chain it is.
+    pub fn keep_fixed(&mut self, running: &Settings) {
+        self.home.clone_from(&running.home);
+        self.name.clone_from(&running.name);
+        self.data_dir.clone_from(&running.data_dir);
+        self.wemixvisor_dir.clone_from(&running.wemixvisor_dir);
+        self.network = running.network;
+        self.heights.rpc_addresses.clone_from(&running.heights.rpc_addresses);
+        self.heights.chain_id = running.heights.chain_id;
+    }
+
     /// The supervisor's own directory: `wemixvisor_dir`, or `wemixvisor` in the home.
     pub fn own_dir(&self) -> PathBuf {
         self.home.join(self.wemixvisor_dir.as_deref().unwrap_or(Path::new("wemixvisor")))

@@ -117,12 +117,12 @@ impl Context {
 
     /// The settings, with another configuration file than the usual one if one is named.
     fn load(&self, config: Option<PathBuf>) -> Result<Loaded, LoadError> {
-        settings::load(&Given {
-            config,
-            flags: self.flags.clone(),
-            env: self.environment.clone(),
-            cwd: self.cwd.clone(),
-        })
+        settings::load(&self.given(config))
+    }
+
+    /// The layers of the settings, to be read now or again later.
+    fn given(&self, config: Option<PathBuf>) -> Given {
+        Given { config, flags: self.flags.clone(), env: self.environment.clone(), cwd: self.cwd.clone() }
     }
 
     /// The settings, and the home they name, for a node with these arguments.
@@ -162,8 +162,8 @@ fn flags(global: &Global) -> Result<Vec<(String, OsString)>, Failure> {
         })?;
         flags.push((key.to_owned(), value.into()));
     }
-    let Global { home, name, network, .. } = global;
-    for (key, value) in [("home", home), ("name", name), ("network", network)] {
+    let Global { home, program_name, network, .. } = global;
+    for (key, value) in [("home", home), ("name", program_name), ("network", network)] {
         flags.extend(value.clone().map(|value| (key.to_owned(), value)));
     }
     if global.debug {

@@ -1,11 +1,13 @@
 //! `run`: the supervisor itself, in the foreground.
 
+use std::sync::Arc;
+
 use wemixvisor_daemon::{BootError, Start};
 use wemixvisor_host::lock::LockError;
 
 use super::Context;
 use crate::failure::{Failure, said};
-use crate::log;
+use crate::{log, settings};
 
 pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     if context.global.background {
@@ -14,9 +16,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
             .map_err(|error| Failure::failed(format!("cannot begin a session of its own: {error}")))?;
     }
     let (loaded, home) = context.home()?;
-    let settings = loaded.resolved.settings;
+    let (settings, config) = (loaded.resolved.settings, loaded.file);
     let own_program = std::env::current_exe()
         .map_err(|error| Failure::failed(format!("cannot tell where this program lies: {error}")))?;
+    let given = context.given(context.global.config.clone());
     let _log = log::start(&settings.logs, &context.global, settings.debug, context.no_color);
     let start = Start {
         settings,
@@ -25,6 +28,11 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
         environment: context.environment.clone(),
         own_program,
         mirror_output: !context.global.background,
+        config,
+        reload: Arc::new(move || {
+            let loaded = settings::load(&given).map_err(|error| said(&error))?;
+            Ok(loaded.resolved.settings)
+        }),
     };
     wemixvisor_daemon::run(start).map_err(|error| match &error {
         BootError::Lock(LockError::Held { .. }) => Failure::refused(said(&error)),
