@@ -94,6 +94,7 @@ impl Disk {
 
     /// All or nothing.
     pub fn write(&mut self, entries: Vec<Entry>, durable: bool, at: WallMs) {
+        let journals = entries.iter().any(|entry| matches!(entry, Entry::Journal { .. } | Entry::History(_)));
         for entry in entries {
             match entry {
                 Entry::Journal { upgrade, record } => self.journal_record(upgrade, record, at),
@@ -117,7 +118,9 @@ impl Disk {
         if durable {
             self.facts_for_sure = self.facts.clone();
         }
-        self.folded();
+        if !journals {
+            return;
+        }
         let open = self.open().is_some();
         let newest = self.journal.last().map(|(id, ..)| *id);
         let told = self.history.iter().any(|entry| Some(entry.id) == newest);

@@ -13,7 +13,7 @@ use crate::engine::{Boot, Engine, LastExit, RunningNode};
 use crate::exit::{NodeExit, WaitStatus};
 use crate::head::{Head, Height};
 use crate::plan::{Plan, PlanInfo, PlanName, SwitchMode};
-use crate::settings::Settings;
+use crate::settings::{Heights, Settings};
 use crate::target::Target;
 use crate::time::{MonoMs, Now, WallMs, millis};
 use crate::upgrade::{Hooks, Step};
@@ -190,7 +190,10 @@ impl World {
             wall_shift: 0,
             queue: BTreeMap::new(),
             seq: 0,
-            settings: Settings::default(),
+            settings: Settings {
+                heights: Heights { chain_id: Some(1111), ..Settings::default().heights },
+                ..Settings::default()
+            },
             given: CommandLine::of(["--datadir".into(), "a b".into()]),
             stagger: 7,
             disk: Disk::new(Target::Genesis),
@@ -345,9 +348,16 @@ impl World {
 
     fn act(&mut self, act: Act) {
         match act {
-            Act::Order(order) => {
+            Act::Order(order) if self.engine.is_some() => {
                 self.order(order);
             }
+            // Without a supervisor the command works on the file.
+            Act::Order(Order::Cancel(name)) => {
+                if let Ok(plans) = &mut self.disk.plans {
+                    plans.retain(|plan| plan.name != name);
+                }
+            }
+            Act::Order(_) => {}
             Act::Write(plans) => {
                 self.disk.plans = plans;
                 self.soon(5, Due::Read(self.life));
@@ -488,7 +498,9 @@ impl World {
         self.engine = Some(engine);
         self.check_triggers(&decision);
         self.disk.write(decision.entries, durable, wall);
-        self.snapshot();
+        if counts {
+            self.snapshot();
+        }
         if counts && self.crosses_a_boundary() {
             return;
         }
