@@ -17,6 +17,9 @@ mod upgrades;
 mod verdict;
 pub mod wire;
 
+#[cfg(test)]
+pub(crate) use verdict::tests as verdict_tests;
+
 use std::sync::Arc;
 
 use axum::Router;

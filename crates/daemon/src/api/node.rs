@@ -20,7 +20,7 @@ impl Api {
 }
 
 pub(super) async fn node(State(api): State<Api>) -> Result<Json<wire::Node>, ApiError> {
-    Ok(Json(wire::Node::of(&api.handle.snapshot().await?.node)))
+    Ok(Json(wire::Node::of(&api.handle.snapshot().await?)))
 }
 
 pub(super) async fn start(State(api): State<Api>) -> Accepted {

@@ -101,14 +101,16 @@ pub fn read(text: &str) -> Result<Scheduling, BadRequest> {
 }
 
 fn check_fields<'a>(
-    given: impl Iterator<Item = &'a String>,
+    mut given: impl Iterator<Item = &'a String>,
     known: &[&'static str],
 ) -> Result<(), BadRequest> {
-    for field in given.filter(|field| !known.contains(&field.as_str())) {
-        let near = near(field, known.iter().copied());
-        return Err(BadRequest::UnknownField { field: field.clone(), near });
+    match given.find(|field| !known.contains(&field.as_str())) {
+        None => Ok(()),
+        Some(field) => {
+            let near = near(field, known.iter().copied());
+            Err(BadRequest::UnknownField { field: field.clone(), near })
+        }
     }
-    Ok(())
 }
 
 fn in_a_request(error: PlanFileError) -> BadRequest {

@@ -22,8 +22,8 @@ pub(super) async fn version(State(api): State<Api>) -> Result<Json<wire::Version
     Ok(Json(wire::Version {
         wemixvisor: api.about.version.clone(),
         api: wire::API_VERSION,
-        installed: snapshot.version,
-        running: snapshot.node.version,
-        client_version: snapshot.node.client_version,
+        installed: snapshot.version.clone(),
+        running: snapshot.node.version.clone(),
+        client_version: wire::Node::of(&snapshot).client_version,
     }))
 }

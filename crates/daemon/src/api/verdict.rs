@@ -3,12 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use wemixvisor_core::engine::snapshot::{NodeState, Snapshot};
+use wemixvisor_core::engine::snapshot::{NodeState, NodeView, Snapshot, UpgradeView};
 
 /// A head that has not gone up for so many block times …
 const STILL_BLOCKS: u64 = 20;
 
-/// … and for so long, in milliseconds, stands still: less happens on a healthy network.
+/// … and for so long, in milliseconds, stands still: a healthy network does not pause like that.
 const STILL_MS: u64 = 60_000;
 
 /// How it stands.
@@ -35,43 +35,14 @@ impl fmt::Display for Level {
 
 /// The verdict over a picture; `supervised` when a supervisor runs.
 pub(super) fn verdict(snapshot: &Snapshot, supervised: bool) -> (Level, String) {
-    let node = &snapshot.node;
     if !supervised {
-        return match node.pid {
-            Some(pid) => (
-                Level::Attention,
-                format!("no supervisor runs; the node does (pid {pid}), but nobody watches over it"),
-            ),
-            None => (Level::Down, "neither the supervisor nor the node runs".into()),
-        };
+        return unsupervised(snapshot.node.pid);
     }
     if let Some(under_way) = &snapshot.upgrade {
-        let name = &under_way.label;
-        return (
-            Level::Attention,
-            match &under_way.failure {
-                Some(failure) => format!("upgrade {name} goes back: {failure}"),
-                None if under_way.held => {
-                    format!("upgrade {name} waits for you to start the new program: wemixvisor start")
-                }
-                None => format!("upgrade {name} is being carried out: {}", under_way.step),
-            },
-        );
+        return (Level::Attention, upgrading(under_way));
     }
-    let last = || node.last_exit.as_ref().map(|exit| format!(": it {}", exit.describe())).unwrap_or_default();
-    match node.state {
-        NodeState::Failed => {
-            return (Level::Down, format!("the node is down and is not started again{}", last()));
-        }
-        NodeState::Stopped => {
-            return (Level::Down, "the node is stopped; to start it: wemixvisor start".into());
-        }
-        NodeState::Waiting => {
-            return (Level::Down, format!("the node is down and will be started again{}", last()));
-        }
-        NodeState::Starting => return (Level::Attention, "the node is being started".into()),
-        NodeState::Stopping => return (Level::Attention, "the node is being stopped".into()),
-        NodeState::Running => {}
+    if let Some((level, text)) = process(&snapshot.node) {
+        return (level, text);
     }
     match trouble(snapshot) {
         Some(trouble) => (Level::Attention, trouble),
@@ -79,29 +50,77 @@ pub(super) fn verdict(snapshot: &Snapshot, supervised: bool) -> (Level, String) 
     }
 }
 
+fn unsupervised(node: Option<u32>) -> (Level, String) {
+    match node {
+        Some(pid) => {
+            let text = format!("no supervisor runs; the node does (pid {pid}), but nobody watches over it");
+            (Level::Attention, text)
+        }
+        None => (Level::Down, "neither the supervisor nor the node runs".into()),
+    }
+}
+
+fn upgrading(under_way: &UpgradeView) -> String {
+    let name = &under_way.label;
+    match &under_way.failure {
+        Some(failure) => format!("upgrade {name} goes back: {failure}"),
+        None if under_way.held => {
+            format!("upgrade {name} waits for you to start the new program: wemixvisor start")
+        }
+        None => format!("upgrade {name} is being carried out: {}", under_way.step),
+    }
+}
+
+/// What there is to say of the process, unless it runs.
+fn process(node: &NodeView) -> Option<(Level, String)> {
+    let last = || node.last_exit.as_ref().map(|exit| format!(": it {}", exit.describe())).unwrap_or_default();
+    Some(match node.state {
+        NodeState::Failed => (Level::Down, format!("the node is down and is not started again{}", last())),
+        NodeState::Waiting => (Level::Down, format!("the node is down and will be started again{}", last())),
+        NodeState::Stopped => (Level::Down, "the node is stopped; to start it: wemixvisor start".into()),
+        NodeState::Starting => (Level::Attention, "the node is being started".into()),
+        NodeState::Stopping => (Level::Attention, "the node is being stopped".into()),
+        NodeState::Running => return None,
+    })
+}
+
 /// What needs a person while the node runs.
 fn trouble(snapshot: &Snapshot) -> Option<String> {
-    let chain = &snapshot.chain;
+    let Snapshot { chain, alerts, .. } = snapshot;
+    let still_limit = chain.block_time_ms.unwrap_or(0).saturating_mul(STILL_BLOCKS).max(STILL_MS);
+    let still = chain.still_ms.filter(|still| *still >= still_limit);
     if snapshot.shutting_down {
         return Some("the supervisor is ending".into());
     }
-    if let Some(stuck) = &snapshot.stuck {
-        return Some(format!("the node runs, but an earlier upgrade is stuck: {stuck}"));
-    }
-    match (snapshot.alerts.len(), snapshot.alerts.values().next()) {
-        (0, _) | (_, None) => {}
-        (1, Some(only)) => return Some(format!("the node runs, but: {only}")),
-        (several, _) => return Some(format!("the node runs, but {several} things need you")),
-    }
-    if chain.head.is_none() {
-        return Some("the node runs, but has not told its height yet".into());
-    }
-    let still_limit = chain.block_time_ms.unwrap_or(0).saturating_mul(STILL_BLOCKS).max(STILL_MS);
-    if let Some(still) = chain.still_ms.filter(|still| *still >= still_limit) {
-        return Some(format!("the node runs, but its head has stood still for {} s", still / 1000));
-    }
-    if !snapshot.upgrades_enabled && !snapshot.plans.is_empty() {
-        return Some("the node runs, but upgrades are only watched: upgrade.enabled is false".into());
-    }
-    None
+    let what = match (&snapshot.stuck, alerts.keys().next(), still) {
+        (Some(stuck), ..) => format!("an earlier upgrade is stuck: {stuck}"),
+        (_, Some(kind), _) if alerts.len() == 1 => in_short(kind).into(),
+        (_, Some(_), _) => format!("{} things need you", alerts.len()),
+        _ if chain.head.is_none() => "it has not told its height yet".into(),
+        (.., Some(still)) => format!("its head has stood still for {} s", still / 1000),
+        _ if !snapshot.upgrades_enabled && !snapshot.plans.is_empty() => {
+            "upgrades are only watched: upgrade.enabled is false".into()
+        }
+        _ => return None,
+    };
+    Some(format!("the node runs, but {what}"))
 }
+
+/// An alert in a few words; its text says it all.
+fn in_short(kind: &str) -> &'static str {
+    match kind {
+        "plan_file" => "the plan file cannot be used",
+        "not_ready" => "an upgrade is not ready",
+        "blocked" => "an upgrade is due and cannot be carried out",
+        "refused_late" => "an upgrade came too late",
+        "upgrade_failed" => "an upgrade failed",
+        "heights_silent" => "no source tells its height",
+        "stands_before_height" => "its head stands still just before an upgrade",
+        "stalled" => "the chain does not go on after the upgrade",
+        "disabled" => "an upgrade is due and upgrades are only watched",
+        _ => "one thing needs you",
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -198,7 +198,7 @@ impl Status {
             at: snapshot.at.into(),
             supervisor,
             installed: snapshot.version.clone(),
-            node: Node::of(&snapshot.node),
+            node: Node::of(snapshot),
             chain: Chain::of(&snapshot.chain),
             upgrades: snapshot.plans.iter().map(Upgrade::of).collect(),
             plan_problem: snapshot.plan_problem.clone(),

@@ -1,7 +1,7 @@
 //! The node's process.
 
 use serde::{Deserialize, Serialize};
-use wemixvisor_core::engine::snapshot::{NodeState, NodeView};
+use wemixvisor_core::engine::snapshot::{NodeState, Snapshot};
 use wemixvisor_core::exit::{ExitClass, NodeExit, classify};
 
 use super::Moment;
@@ -47,12 +47,15 @@ pub struct Exit {
 }
 
 impl Node {
-    pub(crate) fn of(view: &NodeView) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let view = &snapshot.node;
+        // In the middle of an upgrade the name that is known may still be that of the other program.
+        let client_version = view.client_version.clone().filter(|_| snapshot.upgrade.is_none());
         Self {
             state: view.state,
             pid: view.pid,
             version: view.version.clone(),
-            client_version: view.client_version.clone(),
+            client_version,
             since: view.since.map(Moment::from),
             adopted: view.adopted,
             args: view.args.iter().map(|word| word.as_os_str().to_string_lossy().into_owned()).collect(),
