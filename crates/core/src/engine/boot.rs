@@ -76,6 +76,19 @@ pub struct LastExit {
     pub ago: Duration,
 }
 
+impl Boot {
+    /// The highest number known to have been given. The facts may have been lost, and the wall clock set back.
+    fn newest_id(&self) -> u64 {
+        let journal = self.journal.iter().flatten().filter_map(|(record, _)| match record {
+            Record::Triggered(order) => Some(order.id),
+            _ => None,
+        });
+        let told = self.last_upgrade.as_ref().map(|entry| entry.id);
+        let ended = self.last_exit.as_ref().map(|last| last.launch);
+        journal.chain(told).chain(ended).fold(self.facts.last_id, u64::max)
+    }
+}
+
 impl Engine {
     /// Makes the engine from what was found, and decides what comes first.
     pub fn boot(boot: Boot, now: Now) -> (Self, Decision) {
@@ -143,7 +156,7 @@ impl Engine {
             stuck: None,
             last_upgrade: boot.last_upgrade.clone().map(Arc::new),
             pins: boot.pins.clone(),
-            last_id: boot.facts.last_id,
+            last_id: boot.newest_id(),
             stagger: boot.stagger,
             probe: Probe { asking: false, next: now.mono },
             alerts: Default::default(),

@@ -8,6 +8,7 @@ use crate::observation::{Answer, Observation};
 use crate::plan::Plan;
 use crate::readiness::{Check, State};
 use crate::target::Target;
+use crate::trigger::{Why, firing_height};
 use crate::upgrade::{Record, Step};
 
 impl World {
@@ -21,6 +22,9 @@ impl World {
                     "fired without a look at the program"
                 );
                 assert_eq!(order.sha256, self.programs[&order.to].sha256);
+                let by_height = matches!(order.why, Why::Reached | Why::Late);
+                let firing = order.plan.as_ref().and_then(|plan| firing_height(plan, self.stagger));
+                assert!(!by_height || firing.is_some_and(|at| at <= self.highest), "too early: {order:?}");
                 assert_eq!(order.from, self.disk.link, "what it goes back to is what ran");
             }
         }

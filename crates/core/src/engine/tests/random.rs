@@ -1,1 +1,242 @@
-//! (soon)
+//! Anything at any moment: the invariants hold, and once the faults stop the world settles.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::program::{OnTerm, Program};
+use super::world::{Act, Crash, World, name, plan, to};
+use crate::engine::port::{Decision, Effect};
+use crate::engine::port::{Entry, Input, Order, Verified, Work};
+use crate::exit::{NodeExit, WaitStatus};
+use crate::head::{BlockHash, Head};
+use crate::observation::{Answer, Observation};
+use crate::plan::{Plan, SwitchMode};
+use crate::readiness::{Check, State};
+use crate::settings::Kill;
+use crate::target::Target;
+use crate::time::{MonoMs, Now, WallMs};
+use crate::trigger::Why;
+use crate::upgrade::{Folded, Hooks, Record, Step, fold};
+
+/// After the last fault: both stops by force (two minutes together, as set below), a probation that runs out
+/// forth and back, and the longest back-off.
+const SETTLES_WITHIN: u64 = 900_000;
+
+fn any_status() -> impl Strategy<Value = WaitStatus> {
+    prop_oneof![
+        (0..3i32).prop_map(WaitStatus::Exited),
+        Just(WaitStatus::Exited(127)),
+        Just(WaitStatus::Signaled(9)),
+        Just(WaitStatus::Signaled(11)),
+        Just(WaitStatus::Unknown),
+    ]
+}
+
+fn any_name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["v2", "v3"])
+}
+
+fn any_target() -> impl Strategy<Value = Target> {
+    prop_oneof![Just(Target::Genesis), any_name().prop_map(to)]
+}
+
+fn any_mode() -> impl Strategy<Value = SwitchMode> {
+    prop_oneof![
+        4 => Just(SwitchMode::At),
+        1 => Just(SwitchMode::Before),
+        1 => (1..9u64).prop_map(SwitchMode::Window),
+        1 => Just(SwitchMode::Halted),
+        1 => Just(SwitchMode::Manual),
+    ]
+}
+
+fn any_plan() -> impl Strategy<Value = Plan> {
+    (any_name(), 95..160u64, any_mode(), any::<bool>()).prop_map(|(name, height, mode, args)| {
+        // Two plans never share a height: the reader of the file refuses that.
+        let height = height * 2 + u64::from(name == "v3") - 100;
+        Plan { args: args.then(|| vec!["--new".into()]), ..plan(name, height, mode) }
+    })
+}
+
+fn any_plans() -> impl Strategy<Value = Vec<Plan>> {
+    prop::collection::vec(any_plan(), 0..3).prop_map(|mut plans| {
+        plans.sort_by(|a, b| a.name.cmp(&b.name));
+        plans.dedup_by(|a, b| a.name == b.name);
+        plans
+    })
+}
+
+fn any_order() -> impl Strategy<Value = Order> {
+    prop_oneof![
+        3 => (any_plan(), any::<bool>())
+            .prop_map(|(plan, force)| Order::Schedule { plan: Box::new(plan), force }),
+        1 => any_name().prop_map(|text| Order::Cancel(name(text))),
+        3 => (any_name(), any::<bool>()).prop_map(|(text, force)| Order::Apply { name: name(text), force }),
+        2 => any_name().prop_map(|text| Order::Retry(name(text))),
+        2 => Just(Order::Rollback),
+        1 => Just(Order::StartNode),
+        1 => Just(Order::StopNode),
+        1 => Just(Order::RestartNode),
+    ]
+}
+
+fn any_program() -> impl Strategy<Value = Program> {
+    let fault = prop_oneof![
+        8 => Just(0u8),
+        1 => 1..12u8,
+    ];
+    (any::<u16>(), fault, 1..6_000u64, any_status()).prop_map(|(id, fault, ms, status)| {
+        let mut program = Program { sha256: format!("sha {id}"), ..Program::good("2.0") };
+        program.answers_after = Some(ms / 4);
+        match fault {
+            1 => program.dies = Some((ms, status)),
+            2 => program.unfit = Some("not a program"),
+            3 => program.unstartable = Some("exec format error"),
+            4 => program.answers_after = None,
+            5 => program.last_block = 110 + ms / 100,
+            6 => program.chain_id = 7,
+            7 => program.on_term = OnTerm::Hangs,
+            8 => program.on_term = OnTerm::Flushes(ms * 10),
+            9 => program.stands_for = ms * 10,
+            10 => program.own_past_from = 105,
+            11 => (program.dies, program.dies_from_start) = (Some((ms, status)), 2),
+            _ => {}
+        }
+        program
+    })
+}
+
+fn any_crash() -> impl Strategy<Value = Crash> {
+    (any::<[bool; 3]>(), 1..10_000u64).prop_map(|([node_too, exit_known, facts_lost], away)| Crash {
+        node_too,
+        exit_known,
+        facts_lost,
+        away,
+    })
+}
+
+/// Things said to the engine that are about nothing real.
+fn any_nonsense() -> impl Strategy<Value = Input> {
+    let exit = |status| NodeExit {
+        status,
+        term_sent: true,
+        kill_sent: false,
+        out_of_memory: true,
+        tail: "x".into(),
+    };
+    prop_oneof![
+        Just(Input::Tick),
+        (0..9u64, 1..9u32).prop_map(|(launch, pid)| Input::NodeUp { launch, pid }),
+        (0..9u64).prop_map(|launch| Input::LaunchFailed { launch, reason: "no".into() }),
+        (0..9u64, any_status())
+            .prop_map(move |(launch, status)| Input::NodeExited { launch, exit: exit(status) }),
+        any::<Option<(u64, u64)>>().prop_map(|work| {
+            Input::Work(work.map(|(cpu_ticks, written_bytes)| Work { cpu_ticks, written_bytes }))
+        }),
+        (0..9u64).prop_map(|launch| Input::Observed { launch, round: Box::default() }),
+        any::<bool>().prop_map(|seals| Input::Sealing(Answer::Known(seals))),
+        (0..9usize).prop_map(|source| Input::SourceFailed { source, reason: "gone".into() }),
+        (0..9usize).prop_map(|source| Input::SourceRecovered { source }),
+        Just(Input::Checked { name: name("v9"), check: Check::default() }),
+        Just(Input::Verified { target: to("v9"), result: Err("no".into()) }),
+        Just(Input::Switched { target: to("v9"), result: Ok(()) }),
+        Just(Input::Plans(Err("not JSON".into()))),
+    ]
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => any_order().prop_map(Act::Order),
+        3 => any_plans().prop_map(|plans| Act::Write(Ok(plans))),
+        3 => any_status().prop_map(Act::NodeEnds),
+        4 => any_crash().prop_map(Act::Crash),
+        2 => Just(Act::Restart),
+        2 => any::<bool>().prop_map(Act::Rpc),
+        1 => (1..20u64).prop_map(Act::Reorg),
+        1 => (-100_000_000..100_000_000i64).prop_map(Act::WallJump),
+        3 => (any_target(), any_program()).prop_map(|(target, program)| Act::Install(target, Box::new(program))),
+        1 => (100..200u64).prop_map(Act::HaltAt),
+        2 => (1..4u32).prop_map(Act::LinkFails),
+        2 => (1..6u32).prop_map(Act::StoreFails),
+        1 => (1..3u32).prop_map(Act::EditFails),
+        2 => any_nonsense().prop_map(|input| Act::Nonsense(Box::new(input))),
+    ]
+}
+
+fn any_world() -> impl Strategy<Value = World> {
+    let switches = any::<[bool; 8]>();
+    (switches, any_plans(), any_program(), any_program(), 1..4_000u64, 1..500u64).prop_map(
+        |(switches, plans, v2, v3, verify_ms, edit_ms)| {
+            let mut world = World::new();
+            let [validator, istanbul, pre_stop, pre_upgrade, post_upgrade, never, late, seals] = switches;
+            world.settings.validator = validator;
+            world.settings.node.shutdown_grace = Duration::from_secs(20);
+            world.settings.node.stop_hard_limit = Duration::from_secs(60);
+            world.settings.node.kill = if never && late { Kill::Never } else { Kill::Allowed };
+            world.hooks = Hooks { pre_stop, pre_upgrade, post_upgrade };
+            (world.verify_ms, world.edit_ms, world.we_seal) = (verify_ms, edit_ms, seals);
+            world.programs.extend([(to("v2"), v2), (to("v3"), v3)]);
+            world.programs.values_mut().for_each(|program| program.istanbul = istanbul);
+            world.disk.plans = Ok(plans);
+            world
+        },
+    )
+}
+
+/// Everything is mended, and the node is wanted.
+fn mend(world: &mut World) {
+    (world.rpc, world.wall_shift, world.chain.halts_at) = (true, 0, u64::MAX);
+    (world.link_fails, world.store_fails, world.edit_fails, world.we_seal) = (0, 0, 0, false);
+    for program in world.programs.values_mut() {
+        *program =
+            Program { sha256: program.sha256.clone(), istanbul: program.istanbul, ..Program::good("2.0") };
+    }
+    // What was told to stop and never would is ended by hand.
+    if world.node.as_ref().is_some_and(|node| node.term_at.is_some()) {
+        world.at(world.now, Act::NodeEnds(WaitStatus::Exited(0)));
+    }
+    world.at(world.now, Act::Write(Ok(vec![])));
+    for after in [20_000, 200_000, 400_000, 600_000] {
+        world.at(world.now + after, Act::Order(Order::StartNode));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    /// The world's own checks hold at every step; when everything is mended it settles, with what the link
+    /// says, and stays so.
+    #[test]
+    fn anything_at_any_moment(
+        world in any_world(),
+        acts in prop::collection::vec((0..9_000u64, any_act()), 0..25),
+        crashes in prop::collection::vec((1..12u64, any_crash()), 0..6),
+    ) {
+        let mut world = world;
+        let mut edge = 0;
+        for (further, crash) in crashes {
+            edge += further;
+            world.crash_at.push_back((edge, crash));
+        }
+        world.boot();
+        for (wait, act) in acts {
+            world.run_for(wait);
+            world.at(world.now, act);
+        }
+        world.run_for(1_000);
+        world.crash_at.clear();
+        mend(&mut world);
+        world.run_for(650_000);
+        world.settle(SETTLES_WITHIN);
+        world.run_for(10_000);
+        let view = world.snapshot();
+        prop_assert!(view.stuck.is_none(), "{:?}", view.stuck);
+        let node = world.node.as_ref().unwrap();
+        prop_assert_eq!(&node.target, &world.disk.link);
+        prop_assert_eq!(view.node.pid, Some(node.pid));
+        prop_assert_eq!(view.version, node.target.to_string());
+        // Every order that reached a living supervisor was answered, or its supervisor died.
+        prop_assert!(world.replies.len() as u64 <= world.tickets);
+    }
+}

@@ -63,6 +63,8 @@ pub enum Act {
     Reorg(u64),
     /// The wall clock is set.
     WallJump(i64),
+    /// The engine hears something that never happened.
+    Nonsense(Box<Input>),
     /// A program is replaced.
     Install(Target, Box<Program>),
     /// The network makes no block beyond this one.
@@ -118,8 +120,9 @@ pub struct World {
     pub stagger: u64,
     pub disk: Disk,
     pub chain: Chain,
-    /// The head of the node's database.
+    /// The head of the node's database, and the highest it ever was.
     pub database: Height,
+    pub highest: Height,
     pub node: Option<Process>,
     pub programs: BTreeMap<Target, Program>,
     pub starts: BTreeMap<Target, u32>,
@@ -150,6 +153,8 @@ pub struct World {
     pub poll_paces: Vec<u64>,
     next_pid: u32,
     poll_series: u64,
+    /// Nothing could be written: the next try comes then.
+    paused_until: u64,
     /// After an end in order the supervisor is started again.
     pub comes_back: bool,
 }
@@ -199,6 +204,7 @@ impl World {
             disk: Disk::new(Target::Genesis),
             chain: Chain::at(100, 1000, EPOCH),
             database: 100,
+            highest: 100,
             node: None,
             programs: programs.into(),
             starts: BTreeMap::new(),
@@ -227,6 +233,7 @@ impl World {
             poll_paces: Vec::new(),
             next_pid: 1000,
             poll_series: 0,
+            paused_until: 0,
             comes_back: false,
         };
         world.soon(1000, Due::Block);
@@ -312,7 +319,7 @@ impl World {
         let (mut busy, mut since) = (0, self.now);
         while goes_on(self) {
             let wake = self.engine.as_ref().and_then(|engine| engine.next_wake(self.moment()));
-            let wake = wake.map(|at| (self.booted_at + at.0).max(self.now));
+            let wake = wake.map(|at| (self.booted_at + at.0).max(self.now).max(self.paused_until));
             let due = self.queue.first_key_value().map(|((at, _), _)| *at);
             let Some(next) = wake.into_iter().chain(due).min().filter(|next| *next <= until) else { return };
             busy = if next == since { busy + 1 } else { 0 };
@@ -325,8 +332,8 @@ impl World {
             } else {
                 self.tell(Input::Tick);
                 let wake = self.engine.as_ref().and_then(|engine| engine.next_wake(self.moment()));
-                let rests = wake.is_none_or(|at| at > self.moment().mono);
-                assert!(rests, "nothing to do at its own wake: {:#?}", self.engine);
+                let rests = wake.is_none_or(|at| at > self.moment().mono) || self.paused_until > self.now;
+                assert!(rests, "nothing to do at its own wake {wake:?}: {:#?}", self.snapshot());
             }
         }
     }
@@ -381,6 +388,7 @@ impl World {
             Act::Install(target, program) => {
                 self.programs.insert(target, *program);
             }
+            Act::Nonsense(input) => self.tell(*input),
             Act::HaltAt(height) => self.chain.halts_at = height,
             Act::LinkFails(times) => self.link_fails = times,
             Act::StoreFails(times) => self.store_fails = times,
@@ -483,6 +491,7 @@ impl World {
         if self.store_fails > 0 && decision.must_be_durable() {
             // What could not be written down has not been decided; the same is heard again.
             self.store_fails -= 1;
+            self.paused_until = self.now + 100;
             self.hear(100, input);
             return;
         }
@@ -541,6 +550,7 @@ impl World {
             let reach = self.chain.height().min(program.last_block);
             if reach > self.database {
                 self.database = reach;
+                self.highest = self.highest.max(reach);
                 self.report_head(2);
             }
         }
