@@ -111,14 +111,14 @@ impl fmt::Display for ExitClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Asked => "stopped as asked",
-            Self::Killed => "killed by us after the grace",
+            Self::Killed => "was killed by us after the grace",
             Self::LowDisk => "shut itself down for want of disk space",
             Self::CleanByItself => "ended by itself without an error",
             Self::FatalConfig => "refused to run",
             Self::Panic => "panicked",
             Self::Loader => "could not be loaded on this machine",
-            Self::OutOfMemory => "killed by the kernel for want of memory",
-            Self::Signal => "killed by a signal that was not ours",
+            Self::OutOfMemory => "was killed by the kernel for want of memory",
+            Self::Signal => "was killed by a signal that was not ours",
             Self::OtherCode => "ended with an error",
             Self::Unknown => "ended while nobody was looking",
         })
@@ -224,7 +224,7 @@ mod tests {
             "refused to run (exit code 1): Fatal: Failed to create the protocol stack: datadir already used"
         );
         let end = NodeExit { tail: "only this\n".into(), ..exit(WaitStatus::Signaled(11)) };
-        assert_eq!(end.describe(), "killed by a signal that was not ours (killed by SIGSEGV): only this");
+        assert_eq!(end.describe(), "was killed by a signal that was not ours (killed by SIGSEGV): only this");
         assert_eq!(asked(WaitStatus::Exited(0)).describe(), "stopped as asked (exit code 0)");
         assert_eq!(exit(WaitStatus::Signaled(35)).status.to_string(), "killed by signal 35");
     }

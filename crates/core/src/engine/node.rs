@@ -329,6 +329,12 @@ impl Node {
             return None;
         }
         let asked_for = now.since(stop.since);
+        if now >= stop.sample_at && asked_for < settings.node.stop_hard_limit {
+            // First the look, then the verdict: the answer comes at once, and only an old one could call it idle.
+            stop.sample_at = now.after(SAMPLE_EVERY);
+            out.effects.push(Effect::SampleWork);
+            return None;
+        }
         let idle = now.since(stop.worked_at) >= IDLE.min(settings.node.shutdown_grace);
         let hangs = asked_for >= settings.node.shutdown_grace && idle;
         if hangs || asked_for >= settings.node.stop_hard_limit {
@@ -339,10 +345,6 @@ impl Node {
             stop.killed = Some(now);
             out.effects.push(Effect::Kill);
             return Some(if hangs { Overdue::Hung(asked_for) } else { Overdue::TooLong(asked_for) });
-        }
-        if now >= stop.sample_at {
-            stop.sample_at = now.after(SAMPLE_EVERY);
-            out.effects.push(Effect::SampleWork);
         }
         None
     }
