@@ -31,8 +31,9 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     pub home: Option<OsString>,
     /// The file name of the node's program [default: wemixd]
-    #[arg(long, global = true, value_name = "NAME")]
-    pub name: Option<OsString>,
+    // Not `name`: a global argument shares its identity with the commands' own ones.
+    #[arg(long = "name", global = true, value_name = "NAME")]
+    pub program_name: Option<OsString>,
     /// The configuration file [default: config.toml in the home's wemixvisor directory]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -104,6 +105,15 @@ pub enum Command {
     /// Show and check the settings
     #[command(subcommand)]
     Config(Config),
+    /// Practise on this machine: a good upgrade, a bad one, a killed supervisor; in a quarter of a minute
+    ///
+    /// A temporary home, a built-in practice node and this very program as its supervisor: real processes, shown
+    /// step by step, with a verdict. Nothing of yours is touched. Exit code 0 only if every check holds.
+    Drill {
+        /// Leave the temporary home in place and say where it is
+        #[arg(long)]
+        keep: bool,
+    },
 }
 
 /// `upgrade …`
@@ -256,6 +266,37 @@ mod tests {
     }
 
     #[test]
+    fn every_command_reads_with_every_flag_in_front_and_behind() {
+        for command in [
+            "init x",
+            "stop",
+            "restart",
+            "status -w",
+            "logs -f -n 5",
+            "version",
+            "upgrade schedule v2 5 --binaries u --checksum s --info i --switch at --force",
+            "upgrade list",
+            "upgrade status --follow",
+            "upgrade cancel v2",
+            "upgrade cancel",
+            "upgrade apply v2 --force --no-wait",
+            "upgrade retry v2 --no-wait",
+            "upgrade rollback --no-wait",
+            "upgrade history --limit 3",
+            "config show --origin",
+            "config validate f",
+        ] {
+            let flags =
+                "--home h --name n --config c --network devnet --set a=b --json --quiet --debug --no-color";
+            for line in [format!("w {flags} {command}"), format!("w {command} {flags}")] {
+                let (arguments, node) = cut(&line);
+                assert!(node.is_empty() && arguments.global.json, "{line}");
+                assert_eq!(arguments.global.program_name, Some("n".into()), "{line}");
+            }
+        }
+    }
+
+    #[test]
     fn what_follows_run_is_the_nodes_untouched() {
         let (arguments, node) = cut("w --home /h run --home /other --help --config c -v -- x run");
         assert_eq!(arguments.global.home, Some("/h".into()));
@@ -283,7 +324,7 @@ mod tests {
     #[test]
     fn a_flags_value_is_not_taken_for_a_command() {
         let (arguments, node) = cut("w --name run --config=start run x");
-        assert_eq!(arguments.global.name, Some("run".into()));
+        assert_eq!(arguments.global.program_name, Some("run".into()));
         assert_eq!(node, words("x"));
         let Cut { own, node } = split(words("w upgrade schedule run 5 --json"));
         assert!(node.is_empty());

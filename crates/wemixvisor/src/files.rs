@@ -4,6 +4,7 @@
 //! would, and asked; but nothing it wants done is done, except the change of the plan file that an order to
 //! schedule or to cancel comes down to. No head is known here, so what depends on one is left to the supervisor.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use wemixvisor_core::command_line::CommandLine;
@@ -32,6 +33,10 @@ const REMEMBERED: usize = 500;
 /// The ticket of the one order that is given.
 const TICKET: u64 = 1;
 
+/// The fact that tells the data directory of the last run, read from the home: the node's own arguments may have
+/// set it, and they are not known here.
+const DATA_DIR: &str = "data_dir";
+
 /// A home whose supervisor does not run.
 #[derive(Debug)]
 pub struct Files {
@@ -54,6 +59,7 @@ impl Files {
         }
         let target = link::current(home).map_err(|error| Failure::from_error(&error))?;
         let state = state(home)?;
+        let home = of_the_last_run(home, settings, state.as_ref())?;
         let history = history_of(state.as_ref(), REMEMBERED)?;
         let boot = Boot {
             settings: settings.clone(),
@@ -63,7 +69,7 @@ impl Files {
             running: None,
             last_exit: None,
             journal: state.as_ref().map_or(Ok(Vec::new()), journal),
-            plans: read_plans(home),
+            plans: read_plans(&home),
             pins: state.as_ref().map_or(Ok(Vec::new()), pins)?,
             finished: finished(&history),
             last_upgrade: history.into_iter().next(),
@@ -72,7 +78,7 @@ impl Files {
         };
         let now = Now { wall: wall_now(), ..Now::default() };
         let (engine, _) = Engine::boot(boot, now);
-        Ok(Self { home: home.clone(), engine, now })
+        Ok(Self { home, engine, now })
     }
 
     /// The same picture as a supervisor gives, as far as files tell.
@@ -98,6 +104,11 @@ impl Files {
             tail: end.last_output.join("\n"),
         });
         snapshot
+    }
+
+    /// The home, with the data directory of the last run.
+    pub fn home(&self) -> &Home {
+        &self.home
     }
 
     /// The same as the wire has it.
@@ -165,6 +176,15 @@ fn state(home: &Home) -> Result<Option<Reader>, Failure> {
         Err(StoreError::Missing { .. }) => Ok(None),
         Err(error) => Err(Failure::from_error(&error)),
     }
+}
+
+fn of_the_last_run(home: &Home, settings: &Settings, state: Option<&Reader>) -> Result<Home, Failure> {
+    let Some(state) = state.filter(|_| settings.data_dir.is_none()) else { return Ok(home.clone()) };
+    let dir: Option<PathBuf> = state.fact(DATA_DIR).map_err(|error| Failure::from_error(&error))?;
+    let Some(dir) = dir else { return Ok(home.clone()) };
+    let data = home.root().join(dir);
+    Home::new(home.root(), Some(home.wemixvisor()), Some(&data), home.name())
+        .map_err(|error| Failure::from_error(&error))
 }
 
 fn history_of(state: Option<&Reader>, limit: usize) -> Result<Vec<HistoryEntry>, Failure> {

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod commands;
+mod drill;
 mod failure;
 mod files;
 mod follow;

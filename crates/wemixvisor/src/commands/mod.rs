@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod config;
+mod drill;
 mod init;
 mod logs;
 mod restart;
@@ -103,6 +104,7 @@ impl Context {
             Command::Version => block_on(version::version(self)),
             Command::Upgrade(command) => block_on(upgrade::upgrade(self, command)),
             Command::Config(command) => config::config(self, command),
+            Command::Drill { keep } => block_on(drill::drill(self, keep)),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{log, settings};
 
 pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     if context.global.background {
-        // Of a process group of its own already: a terminal's hang-up and Ctrl-C do not reach it.
+        // From here on a terminal's hang-up and Ctrl-C do not reach it.
         rustix::process::setsid()
             .map_err(|error| Failure::failed(format!("cannot begin a session of its own: {error}")))?;
     }

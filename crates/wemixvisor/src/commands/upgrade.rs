@@ -80,11 +80,12 @@ async fn planned(
     if let Some(status) = live.status().await? {
         return Ok((status.upgrades, status.plan_problem));
     }
-    let status = Files::read(home, &loaded.resolved.settings)?.status();
+    let files = Files::read(home, &loaded.resolved.settings)?;
+    let status = files.status();
     match status.plan_problem {
         Some(problem) => Err(Failure::failed(format!(
             "the plan file {} cannot be used: {problem}",
-            home.plan_file().display()
+            files.home().plan_file().display()
         ))),
         None => Ok((status.upgrades, None)),
     }

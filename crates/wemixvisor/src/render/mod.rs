@@ -49,6 +49,11 @@ pub fn date(at: Moment, zone: &TimeZone) -> String {
     at.timestamp().to_zoned(zone.clone()).strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
+/// The same, shorter, for tables.
+pub fn short_date(at: Moment, zone: &TimeZone) -> String {
+    at.timestamp().to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 /// A moment of today.
 pub fn clock(at: Moment, zone: &TimeZone) -> String {
     at.timestamp().to_zoned(zone.clone()).strftime("%H:%M:%S").to_string()

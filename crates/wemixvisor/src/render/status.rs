@@ -30,9 +30,7 @@ pub fn screen(status: &Status, setting: &Setting<'_>) -> String {
         parts.push(self::under_way(under_way, now, paint, zone));
     }
     parts.extend(coming(status, paint, zone));
-    if !status.alerts.is_empty() {
-        parts.push(alerts(status, paint));
-    }
+    parts.extend(alerts(status, paint));
     if let Some(last) = &status.last_upgrade {
         let heading = paint.tone(Tone::Strong, "LAST UPGRADE");
         parts.push(format!("{heading} {}\n", date(last.finished_at, zone)) + &wrap("  ", 2, &outcome(last)));
@@ -115,7 +113,7 @@ fn chain(chain: &Chain, now: Moment) -> Vec<(&'static str, String)> {
         _ => "not known yet".into(),
     };
     let pace = chain.block_time_ms.map(|ms| format!("; a block every {}", span(ms))).unwrap_or_default();
-    let lag = chain.lag_ms.map(|ms| format!("; {} behind the clock", span(ms))).unwrap_or_default();
+    let lag = chain.lag_ms.map(|ms| format!("; {} behind", span(ms))).unwrap_or_default();
     let mut rows = vec![("head", format!("{head}{pace}{lag}"))];
     let followed = chain.sources.iter().find(|source| source.followed);
     rows.push((
@@ -170,7 +168,7 @@ fn coming(status: &Status, paint: Paint, zone: &TimeZone) -> Vec<String> {
         .filter(|upgrade| status.upgrade.as_ref().is_none_or(|under_way| under_way.name != upgrade.name))
         .collect();
     let Some((first, rest)) = waiting.split_first() else {
-        if status.upgrade.is_none() {
+        if status.upgrade.is_none() && status.plan_problem.is_none() {
             parts.push("no upgrade is scheduled\n".into());
         }
         return parts;
@@ -185,12 +183,23 @@ fn coming(status: &Status, paint: Paint, zone: &TimeZone) -> Vec<String> {
     parts
 }
 
-fn alerts(status: &Status, paint: Paint) -> String {
+/// The alerts, but for those that say what stands elsewhere on the screen.
+fn alerts(status: &Status, paint: Paint) -> Option<String> {
+    let only_one = status.upgrades.len() == 1;
+    let shown = |kind: &str| match kind {
+        "plan_file" => true,
+        "not_ready" | "blocked" | "refused_late" => only_one,
+        _ => false,
+    };
+    let alerts: Vec<_> = status.alerts.iter().filter(|alert| !shown(&alert.kind)).collect();
+    if alerts.is_empty() {
+        return None;
+    }
     let mut text = format!("{}\n", paint.tone(Tone::Warn, "ALERTS"));
-    for alert in &status.alerts {
+    for alert in alerts {
         text.push_str(&wrap(&format!("  {} ", paint.tone(Tone::Warn, "!")), 4, &harmless(&alert.text)));
     }
-    text
+    Some(text)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use wemixvisor_daemon::api::wire::{Finished, Moment, Upgrade, UpgradeStatus};
 
 use super::checklist::{checklist, outcome};
 use super::table::table;
-use super::{date, harmless, number, span, wrap};
+use super::{date, harmless, number, short_date, span, wrap};
 use crate::screen::{Paint, Tone};
 
 /// The scheduled upgrades as a table.
@@ -22,7 +22,7 @@ pub fn list(upgrades: &[Upgrade], zone: &TimeZone) -> String {
             number(upgrade.height),
             upgrade.switch.clone(),
             upgrade.blocks_left.map_or_else(|| "-".into(), number),
-            upgrade.expected_at.map_or_else(|| "-".into(), |at| date(at, zone)),
+            upgrade.expected_at.map_or_else(|| "-".into(), |at| short_date(at, zone)),
             readiness_word(upgrade).into(),
         ]
     }));
@@ -151,7 +151,7 @@ pub fn history(history: &[Finished], zone: &TimeZone) -> String {
     let mut rows = vec![heading.map(String::from).to_vec()];
     rows.extend(history.iter().map(|entry| {
         vec![
-            date(entry.finished_at, zone),
+            short_date(entry.finished_at, zone),
             entry.name.clone(),
             entry.height.map_or_else(|| "-".into(), number),
             entry.from.clone(),

@@ -4,7 +4,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use wemixvisor_core::engine::port::Order;
 use wemixvisor_daemon::api::request::{self, Scheduling};
-use wemixvisor_daemon::api::wire;
 use wemixvisor_daemon::control::Method;
 use wemixvisor_host::home::Home;
 
@@ -47,11 +46,11 @@ pub(super) async fn schedule(
     let name = plan.name.clone();
     let message = format!("upgrade {name} is scheduled at height {}", number(plan.height));
     Files::read(home, settings)?.order(Order::Schedule { plan: Box::new(plan), force })?;
-    let snapshot = Files::read(home, settings)?.snapshot();
-    let upgrade = snapshot.plans.iter().find(|view| view.plan.name == name).map(wire::Upgrade::of);
+    let files = Files::read(home, settings)?;
+    let upgrade = files.status().upgrades.into_iter().find(|upgrade| upgrade.name == name.as_str());
     let json = ScheduleJson { message: message.clone(), upgrade: json!(upgrade), supervised: false };
     context.screen.result(&message, &json)?;
-    context.screen.note(&format!("it stands in {}; {LATER}", home.plan_file().display()));
+    context.screen.note(&format!("it stands in {}; {LATER}", files.home().plan_file().display()));
     Ok(0)
 }
 
