@@ -6,7 +6,6 @@
 mod heights;
 mod interruptions;
 mod plans;
-mod processes;
 mod stops;
 mod supervision;
 mod switching;

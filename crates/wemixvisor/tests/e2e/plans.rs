@@ -49,7 +49,10 @@ fn b8_command_line_api_and_hand_have_the_same_effect() {
         schedule();
         let status = home.sees("it is scheduled and ready", |status| status["upgrades"][0]["ready"] == true);
         let mut upgrade = status["upgrades"][0].clone();
-        upgrade.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "expected_at" | "findings"));
+        upgrade
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| !matches!(name.as_str(), "expected_at" | "findings"));
         seen.push(upgrade);
         assert_eq!(home.plans()[0]["name"], "v2");
         let _ = home.cli(&["upgrade", "cancel", "v2"]).expect(0);
@@ -73,7 +76,15 @@ fn b8_a_file_that_is_written_slowly_is_one_schedule_without_an_error_left() {
     file.write_all(&text.as_bytes()[40..]).unwrap();
     shows(&home, &[("v2", 1000), ("v3", 2000)]);
     assert_eq!(problem(&home), None);
-    assert_eq!(home.status().unwrap()["alerts"].as_array().unwrap().iter().filter(|a| a["kind"] == "plan_file").count(), 0);
+    assert_eq!(
+        home.status().unwrap()["alerts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|a| a["kind"] == "plan_file")
+            .count(),
+        0
+    );
     assert_eq!(events(&home, "upgrade_scheduled"), 3);
 }
 
@@ -251,7 +262,8 @@ fn b13_clashing_plans_are_refused_or_replaced_with_nothing_half_written() {
     let said = home.cli(&["upgrade", "schedule", "v3", "1000"]);
     assert_eq!(said.code, 4, "{said:?}");
     assert!(said.err.contains("v2"), "{said:?}");
-    let (code, _) = home.ask("POST", "/api/v1/upgrades", Some(&json!({"name": "v3", "height": 1000}))).unwrap();
+    let (code, _) =
+        home.ask("POST", "/api/v1/upgrades", Some(&json!({"name": "v3", "height": 1000}))).unwrap();
     assert_eq!(code, 409);
     // A height that has passed.
     let said = home.cli(&["upgrade", "schedule", "v3", "50"]);
@@ -318,8 +330,8 @@ fn b15_two_plans_in_a_row_are_carried_out_in_order_each_once() {
     home.install("v3", &Program::practice("3.0.0").with("--block-time=100ms"));
     home.write_plans(r#"[{"name": "v3", "height": 60}, {"name": "v2", "height": 50}]"#);
     let _supervisor = home.start();
-    home.node().set_head(50);
     let first = home.node();
+    first.set_head(50);
     home.sees("the second program is on probation", |status| {
         status["upgrade"]["name"] == "v2" && status["upgrade"]["step"] == "probation"
     });
