@@ -4,6 +4,7 @@ use serde::Serialize;
 use wemixvisor_daemon::api::wire::{Finished, Moment};
 
 use super::journal::Journal;
+use crate::render::span;
 
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -85,37 +86,32 @@ impl Played {
         self.history.iter().find(|entry| entry.name == name)
     }
 
-    /// The first process whose start follows the begin of the act is the new program; the one before it is told
-    /// to stop. Its head is the node's own word.
+    /// The first process that ends after the act began is the old program. Its head is the node's own word.
     fn head_at_sigterm(&self, act: &Act) -> Option<u64> {
         let Moment(fired) = self.finished(act.name)?.fired_at;
-        let life = self.journal.lives.iter().find(|life| life.end.as_ref().is_some_and(|end| end.at >= fired))?;
+        let life =
+            self.journal.lives.iter().find(|life| life.end.as_ref().is_some_and(|end| end.at >= fired))?;
         life.signals.first().map(|(_, head)| *head)
     }
 
     fn exact_height(&self) -> Check {
-        let mut passed = true;
-        let facts = self.acts.iter().map(|act| {
-            let (fired, stopped) = (self.finished(act.name).and_then(|entry| entry.head), self.head_at_sigterm(act));
-            // The supervisor decides at exactly the height; a machine under load may make one more block before
-            // the signal arrives. Never before.
-            passed &= fired == Some(act.height)
-                && stopped.is_some_and(|head| (act.height..=act.height + 1).contains(&head));
-            format!("{} at {} ({})", act.name, shown(fired), shown(stopped))
-        });
-        let facts = facts.collect::<Vec<_>>().join(", ");
-        let planned = self.acts.iter().map(|act| act.height.to_string()).collect::<Vec<_>>().join(", ");
-        let fact = if passed {
-            format!("at {planned}, as announced; SIGTERM came at {}", self.sigterm_heads())
+        let list = |heights: Vec<Option<u64>>| heights.into_iter().map(shown).collect::<Vec<_>>().join(", ");
+        let planned: Vec<_> = self.acts.iter().map(|act| Some(act.height)).collect();
+        let fired: Vec<_> =
+            self.acts.iter().map(|act| self.finished(act.name).and_then(|entry| entry.head)).collect();
+        let stopped: Vec<_> = self.acts.iter().map(|act| self.head_at_sigterm(act)).collect();
+        // The supervisor decides at exactly the height; a machine under load may make one more block before the
+        // signal arrives. Never before.
+        let in_time = |(act, head): (&Act, &Option<u64>)| {
+            head.is_some_and(|head| (act.height..=act.height + 1).contains(&head))
+        };
+        let passed = fired == planned && self.acts.iter().zip(&stopped).all(in_time);
+        let fact = if passed && stopped == planned {
+            format!("{}: as announced, SIGTERM at these heads", list(planned))
         } else {
-            format!("announced for {planned}; began (SIGTERM): {facts}")
+            format!("announced {}; began {}; SIGTERM {}", list(planned), list(fired), list(stopped))
         };
         Check { what: "exact height", passed, fact }
-    }
-
-    fn sigterm_heads(&self) -> String {
-        let heads = self.acts.iter().map(|act| shown(self.head_at_sigterm(act)));
-        heads.collect::<Vec<_>>().join(", ")
     }
 
     fn one_sigterm(&self) -> Check {
@@ -144,7 +140,9 @@ impl Played {
         let shortest = gaps.min();
         let passed = shortest.is_some_and(|gap| gap >= 0) && journal.locked_out == 0;
         let fact = match shortest {
-            Some(gap) if passed => format!("{} lives, none overlaps; shortest gap {gap} ms", journal.lives.len()),
+            Some(gap) if passed => {
+                format!("{} lives, none overlaps; shortest gap {gap} ms", journal.lives.len())
+            }
             Some(gap) if gap < 0 => format!("two nodes ran at once for {} ms", -gap),
             Some(_) => format!("{} starts found the data directory in use", journal.locked_out),
             None => "fewer than two nodes were seen".into(),
@@ -164,7 +162,8 @@ impl Played {
 
     fn outcome(&self, what: &'static str, outcome: &'static str) -> Check {
         let acts: Vec<&Act> = self.acts.iter().filter(|act| act.outcome == outcome).collect();
-        let found = |act: &Act| self.finished(act.name).map_or("not in the history", |entry| entry.outcome.as_str());
+        let found =
+            |act: &Act| self.finished(act.name).map_or("not in the history", |entry| entry.outcome.as_str());
         let passed = !acts.is_empty() && acts.iter().all(|act| found(act) == outcome);
         let facts = acts.iter().map(|act| format!("{}: {}", act.name, found(act).replace('_', " ")));
         Check { what, passed, fact: facts.collect::<Vec<_>>().join(", ") }
@@ -187,8 +186,8 @@ impl Played {
                 self.journal.longest_standstill(from, to)
             });
             passed &= stood.is_some_and(|stood| stood <= act.may_stand_ms);
-            let stood = stood.map_or_else(|| "no block".into(), seconds);
-            format!("{stood} (may {})", seconds(act.may_stand_ms))
+            let stood = stood.map_or_else(|| "no block".into(), span);
+            format!("{stood} of {}", span(act.may_stand_ms))
         });
         let fact = facts.collect::<Vec<_>>().join(", ");
         Check { what: "head stood at most", passed, fact }
@@ -225,11 +224,6 @@ impl Played {
 
 fn shown(height: Option<u64>) -> String {
     height.map_or_else(|| "no height".into(), |height| height.to_string())
-}
-
-/// Milliseconds as seconds with one digit.
-pub fn seconds(ms: u64) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
 
 #[cfg(test)]

@@ -80,32 +80,41 @@ pub fn of_event(event: &Event) -> Option<Told> {
     let told = |mark, text: String| Some(Told::step(mark, text));
     match event.kind.as_str() {
         "node_started" | "node_start_failed" => told(Mark::Plain, message),
-        "upgrade_scheduled" | "upgrade_triggered" | "upgrade_resumed" => told(Mark::Plain, message),
-        "upgrade_ready" | "upgrade_completed" | "upgrade_rolled_back" => told(Mark::Good, message),
+        "upgrade_triggered" | "upgrade_resumed" => told(Mark::Plain, message),
+        "upgrade_ready" | "upgrade_completed" => told(Mark::Good, message),
         "upgrade_not_ready" => told(Mark::Bad, message),
-        // The event of the step says the same, and why.
+        // Why, the event of the step has just said.
+        "upgrade_rolled_back" => {
+            told(Mark::Good, format!("upgrade {} was rolled back", text(&event.data, "name")))
+        }
         "upgrade_failed" if event.topic == "alerts" => None,
-        "upgrade_failed" => told(Mark::Bad, message),
+        "upgrade_failed" if is_final(event) => told(Mark::Bad, message),
+        "upgrade_failed" => told(Mark::Bad, "the upgrade has failed and is rolled back".into()),
         "upgrade_step" => {
             let lead = format!("{}: ", text(&event.data, "name"));
-            let message = message.strip_prefix(&lead).unwrap_or(&message).to_owned();
-            match (text(&event.data, "state").as_str(), text(&event.data, "step").as_str()) {
-                // Steps that take their time are announced; the others are told when they are done.
-                ("started", "probation") => told(
-                    Mark::Plain,
-                    "the new program is on probation: it must answer, be the right one, on the same chain, and \
-                     make blocks"
-                        .into(),
-                ),
-                ("started", "back_probation") => told(Mark::Plain, "the old program is checked as well".into()),
-                ("started", "pre_upgrade" | "post_upgrade") => told(Mark::Plain, format!("{message} runs")),
-                ("started", _) => None,
-                ("failed", _) => told(Mark::Bad, message),
-                _ => told(Mark::Plain, message),
-            }
+            of_step(event, message.strip_prefix(&lead).unwrap_or(&message))
         }
         _ => None,
     }
+}
+
+/// Steps that take their time are announced; the others are told when they are done.
+fn of_step(event: &Event, message: &str) -> Option<Told> {
+    let (mark, text) = match (text(&event.data, "state").as_str(), text(&event.data, "step").as_str()) {
+        ("started", "probation") => (
+            Mark::Plain,
+            "the new program is on probation: it must answer, be the right one, be on the same chain, and make \
+             blocks",
+        ),
+        ("started", "back_probation") => (Mark::Plain, "the old program is checked as well"),
+        ("started", "pre_upgrade") => (Mark::Plain, "the pre-upgrade hook runs"),
+        ("started", _) => return None,
+        // The start of the node's process tells it already.
+        ("done", "start" | "back_start") => return None,
+        ("failed", _) => (Mark::Bad, message),
+        _ => (Mark::Plain, message),
+    };
+    Some(Told::step(mark, text))
 }
 
 /// Whether the event is the begin of this step (`pre_upgrade`, `probation`, …) of an upgrade.
@@ -119,9 +128,13 @@ pub fn begins(event: &Event, name: &str, step: &str) -> bool {
 /// Whether the event is the end of an upgrade, whichever.
 pub fn ends(event: &Event, name: &str) -> bool {
     let kinds = ["upgrade_completed", "upgrade_rolled_back", "upgrade_cancelled"];
-    // A rollback that failed too is told by the kind that else announces the rollback, with its downtime.
-    let failed = event.kind == "upgrade_failed" && event.data.get("downtime_ms").is_some();
-    text(&event.data, "name") == name && (kinds.contains(&event.kind.as_str()) || failed)
+    let over = kinds.contains(&event.kind.as_str()) || event.kind == "upgrade_failed" && is_final(event);
+    text(&event.data, "name") == name && over
+}
+
+/// A rollback that failed too is told by the kind that otherwise announces the rollback, with its downtime.
+fn is_final(event: &Event) -> bool {
+    event.data.get("downtime_ms").is_some()
 }
 
 fn text(data: &Value, key: &str) -> String {
@@ -152,14 +165,18 @@ mod tests {
         );
         let failed = of_event(&step("probation", "failed", "v2: prove the new program: failed: no blocks"));
         assert!(matches!(failed, Some(Told::Step { mark: Mark::Bad, .. })), "{failed:?}");
+        assert_eq!(of_event(&step("start", "done", "v2: start the new program: done")), None);
         let hook = of_event(&step("pre_upgrade", "started", "v2: pre-upgrade hook"));
-        assert_eq!(hook, Some(Told::step(Mark::Plain, "pre-upgrade hook runs")));
+        assert_eq!(hook, Some(Told::step(Mark::Plain, "the pre-upgrade hook runs")));
     }
 
     #[test]
     fn a_failure_is_told_once_and_noise_not_at_all() {
         let mut failed = event("upgrade_failed", json!({ "name": "v2", "message": "goes back" }));
-        assert_eq!(of_event(&failed), Some(Told::step(Mark::Bad, "goes back")));
+        assert_eq!(
+            of_event(&failed),
+            Some(Told::step(Mark::Bad, "the upgrade has failed and is rolled back"))
+        );
         failed.topic = "alerts".into();
         assert_eq!(of_event(&failed), None);
         assert_eq!(of_event(&event("head_went_down", json!({}))), None);
