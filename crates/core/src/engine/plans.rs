@@ -18,6 +18,9 @@ use crate::trigger::{Situation, Why, due, firing_height, stands_before};
 /// A plan that is not ready is looked at again so often: what it lacks may be put there any moment.
 const NOT_READY_RECHECK: Duration = Duration::from_secs(10);
 
+/// A plan file that is bad for less than this is being written at the moment: nobody needs to hear of it.
+const BAD_FILE_TOLD_AFTER: Duration = Duration::from_millis(500);
+
 /// A due plan whose program failed its verification is tried again so often.
 const BLOCKED_RETRY: Duration = Duration::from_secs(5);
 
@@ -28,6 +31,8 @@ pub struct PlanBook {
     pub scheduled: Vec<Scheduled>,
     /// Why the file as it stands cannot be used, if so. What was read before stays in force.
     pub problem: Option<String>,
+    /// Since when.
+    pub problem_since: MonoMs,
     /// Plans that were carried out: found again, they are not run again.
     pub finished: Vec<(PlanName, Height)>,
     /// A verification under way.
@@ -102,9 +107,9 @@ impl Engine {
         let mut plans = match read {
             Ok(plans) => plans,
             Err(problem) => {
-                let text =
-                    format!("the plan file cannot be used, the last good plans stay in force: {problem}");
-                self.raise("plan_file", text, out);
+                if self.plans.problem.is_none() {
+                    self.plans.problem_since = now.mono;
+                }
                 self.plans.problem = Some(problem);
                 return;
             }
@@ -219,6 +224,12 @@ impl Engine {
                 scheduled.checking = true;
                 out.effects.push(Effect::Prepare(Box::new(scheduled.plan.clone())));
             }
+        }
+        if let Some(problem) = &self.plans.problem
+            && now.mono.since(self.plans.problem_since) >= BAD_FILE_TOLD_AFTER
+        {
+            let text = format!("the plan file cannot be used, the last good plans stay in force: {problem}");
+            self.raise("plan_file", text, out);
         }
         let blocked = self.plans.scheduled.iter().any(|scheduled| scheduled.blocked.is_some());
         if !blocked {
@@ -429,7 +440,9 @@ impl Engine {
         let retries =
             self.plans.scheduled.iter().filter(|plan| plan.blocked.is_some()).map(|plan| plan.retry_at);
         let later = |at: &MonoMs| *at > now.mono;
-        checks.chain(retries.filter(later)).min()
+        let bad_file =
+            self.plans.problem.as_ref().map(|_| self.plans.problem_since.after(BAD_FILE_TOLD_AFTER));
+        checks.chain(retries.filter(later)).chain(bad_file.filter(later)).min()
     }
 
     /// A plan taken out of the file, or changed in it, before the old program is stopped cancels its upgrade.

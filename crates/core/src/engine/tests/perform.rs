@@ -16,12 +16,8 @@ impl World {
     pub fn check_triggers(&mut self, decision: &Decision) {
         for entry in &decision.entries {
             if let Entry::Journal { record: Record::Triggered(order), .. } = entry {
-                assert_eq!(
-                    self.verified.take(),
-                    Some(order.to.clone()),
-                    "fired without a look at the program"
-                );
-                assert_eq!(order.sha256, self.programs[&order.to].sha256);
+                let looked_at = Some((order.to.clone(), order.sha256.clone()));
+                assert_eq!(self.verified.take(), looked_at, "fired without a look at the program");
                 let by_height = matches!(order.why, Why::Reached | Why::Late);
                 let firing = order.plan.as_ref().and_then(|plan| firing_height(plan, self.stagger));
                 assert!(!by_height || firing.is_some_and(|at| at <= self.highest), "too early: {order:?}");
@@ -101,7 +97,7 @@ impl World {
             None => Err(format!("there is no program for {target}")),
             Some((Some(unfit), _)) => Err(unfit.into()),
             Some((None, program)) => {
-                self.verified = Some(target.clone());
+                self.verified = Some((target.clone(), program.sha256.clone()));
                 Ok(Verified {
                     sha256: program.sha256.clone(),
                     version: Some(program.version.into()),

@@ -140,7 +140,8 @@ pub struct World {
     /// Where the supervisor is killed: the boundaries that it crosses are counted.
     pub crash_at: VecDeque<(u64, Crash)>,
     pub boundary: u64,
-    pub verified: Option<Target>,
+    /// The program that was looked at last, and its checksum then.
+    pub verified: Option<(Target, String)>,
     pub signalled: BTreeSet<u64>,
     pub replies: BTreeMap<u64, Result<String, Refused>>,
     pub tickets: u64,
@@ -430,6 +431,11 @@ impl World {
         (self.life, self.booted_at, self.exit, self.sources_up) = (self.life + 1, self.now, None, false);
         self.verified = None;
         self.signalled.clear();
+        self.boot_from(self.boot_image());
+    }
+
+    /// What a starting supervisor finds.
+    pub fn boot_image(&self) -> Boot {
         let running = self.node.as_ref().map(|node| RunningNode {
             launch: node.launch,
             pid: node.pid,
@@ -441,7 +447,7 @@ impl World {
             .last_exit
             .clone()
             .map(|(last, at)| LastExit { ago: std::time::Duration::from_millis(self.now - at), ..last });
-        let boot = Boot {
+        Boot {
             settings: self.settings.clone(),
             sources: vec![Source { address: "http://127.0.0.1:8588".into(), own: true }],
             given_line: self.given.clone(),
@@ -455,8 +461,7 @@ impl World {
             last_upgrade: self.disk.history.last().cloned(),
             facts: self.disk.facts.clone(),
             stagger: self.stagger,
-        };
-        self.boot_from(boot);
+        }
     }
 
     pub fn boot_from(&mut self, boot: Boot) {
