@@ -183,8 +183,8 @@ fn gave_up(status: &Status) -> Result<(), Failure> {
     }
     let why = status.node.last_exit.as_ref().map(|exit| format!(": it {}", exit.text)).unwrap_or_default();
     Err(Failure::failed(format!(
-        "the node does not run and is not started again{why}. The supervisor stays up. Look at: wemixvisor logs; mend \
-         the cause, then: wemixvisor restart"
+        "the node does not run and is not started again{why}. The supervisor stays up; see: wemixvisor logs. Mend the \
+         cause, then: wemixvisor restart; to give it other arguments: wemixvisor stop, then wemixvisor start with them"
     )))
 }
 

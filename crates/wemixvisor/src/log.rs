@@ -144,3 +144,24 @@ impl FormatTime for Clock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standard_error_that_is_not_read_holds_nobody_up() {
+        let (lines, waiting) = sync_channel(2);
+        let queue = Queue { lines, dropped: Arc::default() };
+        for line in ["a", "b", "c", "d"] {
+            queue.make_writer().write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 2);
+        let kept: Vec<_> = waiting.try_iter().map(|line| format!("{line:?}")).collect();
+        assert_eq!(kept, ["Text([97])", "Text([98])"]);
+        let (_, ended) = mpsc::channel();
+        // The end of a log whose thread is gone is not waited for.
+        drop(waiting);
+        drop(Log { ended, queue });
+    }
+}

@@ -65,7 +65,7 @@ fn facts(status: &Status, setting: &Setting<'_>) -> String {
         },
     ));
     rows.extend(node(&status.node, &status.installed, now));
-    if status.supervisor.is_some() {
+    if status.supervisor.is_some() && (status.node.pid.is_some() || status.chain.head.is_some()) {
         rows.extend(chain(&status.chain, now));
     }
     rows.into_iter().map(|(name, value)| wrap(&format!("  {name:<11} "), 14, &harmless(&value))).collect()
@@ -99,7 +99,9 @@ fn node(node: &Node, installed: &str, now: Moment) -> Vec<(&'static str, String)
         let seconds = span(at.0.saturating_sub(now.0));
         rows.push(("", format!("starts in {seconds} (restart {} of {})", node.restarts, node.max_restarts)));
     }
-    if let Some(exit) = node.last_exit.as_ref().filter(|_| node.pid.is_none()) {
+    // Where it is down against its will the headline says how it ended.
+    let stopped = node.pid.is_none() && !matches!(node.state, NodeState::Waiting | NodeState::Failed);
+    if let Some(exit) = node.last_exit.as_ref().filter(|_| stopped) {
         rows.push(("", format!("last: it {}", exit.text)));
     }
     rows

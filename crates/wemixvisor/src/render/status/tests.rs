@@ -117,13 +117,16 @@ fn a_node_that_is_down_says_why_and_when_it_starts() {
     }
     status["node"]["restarts"] = json!(2);
     status["node"]["starts_at"] = json!("2026-01-31T12:00:04Z");
-    status["node"]["last_exit"] =
-        json!({ "class": "fatal_config", "text": "refused to run (exit code 1): Fatal: \u{1b}[31mno", "tail": "" });
-    let text = shown(status);
+    status["headline"] = json!("it refused to run (exit code 1): Fatal: \u{1b}[31mno");
+    status["node"]["last_exit"] = json!({ "class": "fatal_config", "text": "refused to run (exit code 1): Fatal: \u{1b}[31mno", "tail": "" });
+    let text = shown(status.clone());
     assert!(text.starts_with("DOWN  "), "{text}");
     assert!(text.contains("  node        genesis, down, will be started again\n"), "{text}");
     assert!(text.contains("              starts in 4.0 s (restart 2 of 5)\n"), "{text}");
-    assert!(text.contains("last: it refused to run (exit code 1): Fatal: [31mno\n"), "{text}");
+    assert_eq!(text.matches("refused to run (exit code 1): Fatal: [31mno\n").count(), 1, "{text}");
+    status["node"]["state"] = json!("stopped");
+    let text = shown(status);
+    assert!(text.contains("last: it refused to run"), "{text}");
 }
 
 #[test]
