@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use wemixvisor_core::engine::Engine;
-use wemixvisor_core::engine::port::{Decision, Effect, Entry, ExitWith, HistoryEntry, Input, Refused};
+use wemixvisor_core::engine::port::{Decision, Effect, Entry, Event, ExitWith, HistoryEntry, Input, Refused};
 use wemixvisor_core::settings::{Applies, Settings};
 use wemixvisor_host::digest::Digest;
 use wemixvisor_host::store::{Batch, Store, StoreError};
@@ -121,7 +121,9 @@ impl Loop {
         for change in &changes {
             match change.applies {
                 Applies::Live => tracing::info!("{} is in force from now on", change.key),
-                Applies::NodeRestart => tracing::info!("{} is in force from the node's next start on", change.key),
+                Applies::NodeRestart => {
+                    tracing::info!("{} is in force from the node's next start on", change.key)
+                }
                 Applies::SupervisorRestart => {
                     tracing::warn!("{} was changed, but that needs a restart of the supervisor", change.key);
                 }
@@ -242,18 +244,46 @@ pub(crate) fn history(store: &Store, limit: usize) -> Result<Vec<HistoryEntry>, 
 
 /// Writes a decision's entries down: all or nothing. Then the log hears of its events.
 pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<(), StoreError> {
-    store.write(|batch| entries.iter().try_for_each(|entry| write_one(batch, entry)))?;
-    for entry in entries {
-        if let Entry::Event(event) = entry {
-            let message =
-                event.data.get("message").and_then(serde_json::Value::as_str).unwrap_or(&event.kind);
-            match event.topic.as_str() {
-                "alerts" => tracing::warn!("{message}"),
-                _ => tracing::info!("{message}"),
-            }
+    let fill = |batch: &mut Batch<'_>| entries.iter().try_for_each(|entry| write_one(batch, entry));
+    if between_stop_and_start(entries) { store.write_unforced(fill)? } else { store.write(fill)? };
+    let events = || {
+        entries.iter().filter_map(|entry| if let Entry::Event(event) = entry { Some(event) } else { None })
+    };
+    let message = |event: &Event| {
+        event.data.get("message").and_then(serde_json::Value::as_str).unwrap_or(&event.kind).to_owned()
+    };
+    let alerts: Vec<String> = events().filter(|event| event.topic == "alerts").map(message).collect();
+    for event in events() {
+        let message = message(event);
+        if event.topic == "alerts" {
+            tracing::warn!("{message}");
+        } else if !alerts.contains(&message) {
+            tracing::info!("{message}");
         }
     }
     Ok(())
+}
+
+/// Whether these are records of the downtime, for which no disk is waited for. They outlive a crash of the
+/// supervisor as they are. A power failure ends node and supervisor and may take them back: then the upgrade goes
+/// on from its stop, finds no node running, and does the switch, which is forced by itself, and the start again.
+/// The record of the new node being up is forced, and these with it.
+fn between_stop_and_start(entries: &[Entry]) -> bool {
+    use wemixvisor_core::upgrade::{Record, Step};
+    let mut records = entries.iter().filter_map(|entry| match entry {
+        Entry::Journal { record, .. } => Some(record),
+        _ => None,
+    });
+    let others =
+        entries.iter().any(|entry| !matches!(entry, Entry::Journal { .. } | Entry::Event(_) | Entry::Facts(_)));
+    let waits = |record: &Record| {
+        matches!(
+            record,
+            Record::Done { step: Step::Stop | Step::Switch, .. }
+                | Record::Started { step: Step::Switch | Step::Start }
+        )
+    };
+    !others && records.next().is_some_and(waits) && records.all(waits)
 }
 
 fn write_one(batch: &mut Batch<'_>, entry: &Entry) -> Result<(), StoreError> {

@@ -104,6 +104,12 @@ impl PlanBook {
 
 impl Engine {
     pub(super) fn plans_read(&mut self, read: Result<Vec<Plan>, String>, now: Now, out: &mut Decision) {
+        self.take_plans(read, now, out);
+        self.cancel_if_unplanned(now, out);
+    }
+
+    /// Takes over the plans as the file has them now.
+    pub(super) fn take_plans(&mut self, read: Result<Vec<Plan>, String>, now: Now, out: &mut Decision) {
         let mut plans = match read {
             Ok(plans) => plans,
             Err(problem) => {
@@ -161,7 +167,6 @@ impl Engine {
                 retry_at: now.mono,
             });
         }
-        self.cancel_if_unplanned(now, out);
         self.refresh_readiness_alert(out);
     }
 
