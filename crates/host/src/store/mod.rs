@@ -184,8 +184,30 @@ impl Store {
         &mut self,
         fill: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.transact("FULL", fill)
+    }
+
+    /// Writes a batch as one transaction that is forced to the disk together with the next [`write`](Self::write).
+    /// Until then it outlives this process, but not a power failure, which takes back whole batches, newest first.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_unforced<T>(
+        &mut self,
+        fill: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        // In this mode the write-ahead log is forced before a checkpoint only.
+        self.transact("NORMAL", fill)
+    }
+
+    fn transact<T>(
+        &mut self,
+        synchronous: &str,
+        fill: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let Reader { path, connection } = &mut self.reader;
         let failed = |source| error(path, "write to", source);
+        connection.pragma_update(None, "synchronous", synchronous).map_err(failed)?;
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let answer = fill(&mut Batch::new(path, &transaction))?;

@@ -42,6 +42,18 @@ fn what_is_written_together_is_read_back_after_opening_again() {
 }
 
 #[test]
+fn an_unforced_batch_is_read_at_once_and_kept_with_the_next_forced_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&path(&dir)).unwrap();
+    store.write_unforced(|batch| batch.journal("v2", &1)).unwrap();
+    let reader = Store::open_read_only(&path(&dir)).unwrap();
+    assert_eq!(reader.journal().unwrap().len(), 1);
+    store.write(|batch| batch.journal("v2", &2)).unwrap();
+    let mode: i64 = store.connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+    assert_eq!((mode, reader.journal().unwrap().len()), (2, 2));
+}
+
+#[test]
 fn a_failed_batch_leaves_nothing_and_burns_no_number() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(&path(&dir)).unwrap();
