@@ -132,10 +132,7 @@ fn each_step_knows_its_program() {
 #[test]
 fn damaged_journals_are_refused() {
     let (records, ..) = run(Hooks::default(), &[]);
-    let at = |records: Vec<Record>| {
-        let records = records;
-        fold(records.iter().map(|record| (record, WallMs(0)))).unwrap_err()
-    };
+    let at = |records: Vec<Record>| fold(records.iter().map(|record| (record, WallMs(0)))).unwrap_err();
     assert_eq!(at(vec![]), Damaged::NoBeginning);
     assert_eq!(at(records[1..].to_vec()), Damaged::NoBeginning);
     assert_eq!(at([&records[..1], &records[..1]].concat()), Damaged::Twice);

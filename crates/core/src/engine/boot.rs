@@ -119,7 +119,8 @@ impl Engine {
             }
             Ok(Some(Folded::Open(upgrade))) => {
                 engine.upgrade = Some(UnderWay::new(*upgrade));
-                engine.read_plans_quietly(boot_plans, now, &mut out);
+                // The file may lack the plan that is being carried out; that cancels nothing after a restart.
+                engine.take_plans(boot_plans, now, &mut out);
                 engine.resume(&boot, now, &mut out);
             }
             Ok(_) => engine.plans_read(boot_plans, now, &mut out),
@@ -182,13 +183,6 @@ impl Engine {
             stop_wanted: None,
         });
         out.effects.push(Effect::SourcesUp);
-    }
-
-    /// The file may lack the plan that is being carried out; that cancels nothing after a restart.
-    fn read_plans_quietly(&mut self, plans: Result<Vec<Plan>, String>, now: Now, out: &mut Decision) {
-        let under_way = self.upgrade.take();
-        self.plans_read(plans, now, out);
-        self.upgrade = under_way;
     }
 
     /// Starts the node unless it runs, an upgrade will, or one is about to fire before the first start.

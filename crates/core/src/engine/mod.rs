@@ -211,7 +211,7 @@ impl Engine {
                 );
                 self.own_head(source, now, out);
             }
-            Change::Replaced => self.saga_head(now, out),
+            Change::Replaced => self.own_head(source, now, out),
         }
         if before.is_none() {
             self.probe.next = now.mono;

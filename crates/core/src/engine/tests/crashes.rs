@@ -296,3 +296,20 @@ fn writes_that_fail_decide_nothing() {
         assert_eq!(world.disk.outcomes(), [&Outcome::Committed], "{fails}");
     }
 }
+
+#[test]
+fn a_plan_under_way_stays_in_the_file_and_is_not_called_done() {
+    let mut world = good(|world| world.program("v2").stands_for = 20_000);
+    world.boot();
+    world.run_to("probation", 60_000, |world| {
+        world.disk.open().is_some_and(|upgrade| upgrade.step == Step::Probation)
+    });
+    world.at(world.now, Act::Crash(Crash { away: 1_000, ..Crash::default() }));
+    world.run_for(5_000);
+    assert_eq!(world.snapshot().plans.len(), 1);
+    assert_eq!(world.disk.count("upgrades", "upgrade_already_done"), 0);
+    assert_eq!(world.disk.count("upgrades", "upgrade_resumed"), 1);
+    world.settle(SETTLES_WITHIN);
+    assert_eq!(world.disk.outcomes(), [&Outcome::Committed]);
+    assert_eq!(world.disk.plans, Ok(vec![]));
+}

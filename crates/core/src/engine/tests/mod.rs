@@ -8,6 +8,7 @@ mod chain;
 mod crashes;
 mod disk;
 mod firing;
+mod machine;
 mod orders;
 mod perform;
 mod plan_edits;

@@ -377,7 +377,7 @@ proptest! {
         let mut now = Now { mono: MonoMs(0), wall: WallMs(1_700_000_000_000) };
         let mut ticket = 0;
         for (wait, lie) in lies {
-            let wait = std::time::Duration::from_millis(wait);
+            let wait = Duration::from_millis(wait);
             now = Now { mono: now.mono.after(wait), wall: now.wall.after(wait) };
             let launch = believed.newest;
             let input = match lie {
