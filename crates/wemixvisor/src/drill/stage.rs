@@ -44,7 +44,7 @@ const END_LIMIT: Duration = Duration::from_secs(20);
 /// From SIGTERM to SIGKILL when a drill is broken off.
 const CLEAR_LIMIT: Duration = Duration::from_secs(5);
 
-/// The end of the supervisor's log that is shown when a drill is broken off, in bytes.
+/// So much of the end of the supervisor's log is shown when a drill is broken off, in bytes; whole lines only.
 const LAST_WORDS: usize = 1500;
 
 /// The versions of the practice node, with what is special about each.
@@ -168,7 +168,8 @@ impl Stage {
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(failed)?)
+            // The node's output; it is in the node's log as well.
+            .stdout(Stdio::null())
             .stderr(log)
             // Ctrl-C at the terminal is for the drill alone; it ends the others in order.
             .process_group(0)
@@ -213,11 +214,18 @@ impl Stage {
             .map_or_else(|error| error.to_string(), |to| to.display().to_string())
     }
 
-    /// The end of the supervisor's log.
+    /// The last lines of the supervisor's log.
     pub fn last_words(&self) -> String {
         let text = fs::read(self.log()).unwrap_or_default();
-        let tail = &text[text.len().saturating_sub(LAST_WORDS)..];
-        String::from_utf8_lossy(tail).trim().to_owned()
+        let text = String::from_utf8_lossy(&text);
+        let mut room = LAST_WORDS;
+        let fits = |line: &&str| {
+            room = room.saturating_sub(line.len() + 1);
+            room > 0
+        };
+        let mut lines: Vec<&str> = text.lines().rev().take_while(fits).collect();
+        lines.reverse();
+        lines.join("\n")
     }
 
     /// Ends the supervisor and with it the node, in order. What still runs after that is the answer.
