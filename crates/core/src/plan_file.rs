@@ -171,9 +171,22 @@ pub fn schedule(text: Option<&str>, plan: &Plan) -> Result<String, PlanFileError
 /// # Errors
 /// A text that cannot be read is not overwritten.
 pub fn remove(text: &str, name: &PlanName) -> Result<Option<String>, PlanFileError> {
+    remove_where(text, |plan| plan.name == *name)
+}
+
+/// The same for a plan that was carried out: only while it is bound to this height. By then a person may have put
+/// another one under the same name.
+///
+/// # Errors
+/// [`PlanFileError`].
+pub fn remove_finished(text: &str, name: &PlanName, height: Height) -> Result<Option<String>, PlanFileError> {
+    remove_where(text, |plan| plan.name == *name && plan.height == height)
+}
+
+fn remove_where(text: &str, is_meant: impl Fn(&Plan) -> bool) -> Result<Option<String>, PlanFileError> {
     let mut file = File::read(text)?;
     let plans = file.plans()?;
-    let Some(at) = plans.iter().position(|plan| plan.name == *name) else { return Ok(None) };
+    let Some(at) = plans.iter().position(is_meant) else { return Ok(None) };
     file.items.remove(at);
     file.write().map(Some)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use wemixvisor_core::command_line::CommandLine;
-use wemixvisor_core::engine::port::{ExitWith, Facts, Input, Pin};
+use wemixvisor_core::engine::port::{ExitWith, Facts, HistoryEntry, Input, Pin};
 use wemixvisor_core::engine::{Boot, Engine, LastExit, RunningNode};
 use wemixvisor_core::exit::WaitStatus;
 use wemixvisor_core::plan::PlanName;
@@ -28,7 +28,7 @@ use wemixvisor_host::watch::{FileWatch, WatchError};
 
 use crate::clock::Clock;
 use crate::control;
-use crate::effects::{Effects, Watching, log_policy, read_plans};
+use crate::effects::{Effects, Watching, log_policy, read_plans, tell_plans};
 use crate::engine::{FACTS, Loop, history, write};
 use crate::handle::{Handle, Message};
 use crate::keeping::{Keeping, KeepingError, in_core};
@@ -88,6 +88,9 @@ pub enum BootError {
     /// The store cannot be used. It is never replaced: it knows whether an upgrade is under way.
     #[error("the journal cannot be read, so nothing is started; a node that runs is left alone")]
     Store(#[from] StoreError),
+    /// The history cannot be understood: it says which plans were carried out already.
+    #[error("the history of upgrades cannot be read, so nothing is started; a node that runs is left alone: {0}")]
+    History(String),
     /// A directory cannot be made.
     #[error("the home cannot be used")]
     Directory(#[from] DurableError),
@@ -168,6 +171,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     };
     let endpoints = sources::endpoints(&settings, home.root(), &line);
     let _watch = watch_files(&home, &settings, &tell, config, reload)?;
+    let past = history(&store, REMEMBERED).map_err(BootError::History)?;
     let boot = Boot {
         sources: sources::described(&endpoints),
         settings: (*settings).clone(),
@@ -178,8 +182,9 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         journal: journal(&store),
         plans: read_plans(&home),
         pins: pins(&store)?,
-        finished: finished(&store),
-        last_upgrade: history(&store, 1).ok().and_then(|entries| entries.into_iter().next()),
+        finished: finished(&past),
+        last_upgrade: past.first().cloned(),
+        last_committed: past.iter().find(|entry| entry.outcome == Outcome::Committed).cloned(),
         stagger: stagger(&mut store)?,
         facts,
     };
@@ -260,13 +265,12 @@ fn watch_files(
     let (home, tell) = (home.clone(), tell.clone());
     let plans = home.plan_file();
     FileWatch::start(vec![plans.clone(), config], settings.upgrade.poll_interval, move |changed| {
-        let message = if changed == plans {
-            Message::Happened(Input::Plans(read_plans(&home)))
-        } else {
-            Message::Settings(reload().map(Box::new))
-        };
         // On the watch's own thread: it may wait for the mailbox.
-        let _ = tell.blocking_send(message);
+        if changed == plans {
+            tell_plans(&home, &tell, |home| Input::Plans(read_plans(home)));
+        } else {
+            let _ = tell.blocking_send(Message::Settings(reload().map(Box::new)));
+        }
     })
 }
 
@@ -335,12 +339,10 @@ fn pins(store: &Store) -> Result<Vec<Pin>, StoreError> {
     Ok(store.pins()?.into_iter().filter_map(pin).collect())
 }
 
-fn finished(store: &Store) -> Vec<(PlanName, u64)> {
-    let entries = history(store, REMEMBERED).unwrap_or_default();
-    entries
-        .into_iter()
+fn finished(past: &[HistoryEntry]) -> Vec<(PlanName, u64)> {
+    past.iter()
         .filter(|entry| !matches!(entry.outcome, Outcome::Cancelled { .. }))
-        .filter_map(|entry| entry.plan.map(|plan| (plan.name, plan.height)))
+        .filter_map(|entry| entry.plan.as_ref().map(|plan| (plan.name.clone(), plan.height)))
         .collect()
 }
 

@@ -2,7 +2,7 @@
 //! nodes. What takes time runs on its own and reports back through the mailbox.
 
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -63,7 +63,7 @@ pub(crate) struct Watching {
     heads: Option<HeadWatch>,
     own: Vec<Arc<Client>>,
     mailbox: mpsc::Sender<Message>,
-    failures: Arc<std::sync::Mutex<Vec<Option<String>>>>,
+    failures: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 impl Effects {
@@ -304,17 +304,18 @@ impl Effects {
     }
 
     fn edit_plans(&self, ticket: Option<u64>, edit: PlanEdit) {
-        let home = self.home.clone();
-        self.report(async move {
+        let (home, mailbox) = (self.home.clone(), self.mailbox.clone());
+        let edit_and_read = move |home: &Home| {
             let message = match &edit {
                 PlanEdit::Put(plan) => format!(
                     "upgrade {} is scheduled for height {} (switch {})",
                     plan.name, plan.height, plan.switch
                 ),
-                PlanEdit::Remove(name) => format!("upgrade {name} is off the schedule"),
+                PlanEdit::Remove(name) | PlanEdit::RemoveFinished { name, .. } => {
+                    format!("upgrade {name} is off the schedule")
+                }
             };
-            let done = tokio::task::spawn_blocking(move || edited(&home, &edit)).await;
-            let result = done.unwrap_or_else(|error| Err(error.to_string()));
+            let result = edited(home, &edit);
             match ticket {
                 Some(ticket) => Input::PlansEdited { ticket, result, message },
                 None => {
@@ -326,7 +327,9 @@ impl Effects {
                     Input::Plans(result)
                 }
             }
-        });
+        };
+        // On a thread of its own: it may wait for the disk and for the mailbox.
+        tokio::task::spawn_blocking(move || tell_plans(&home, &mailbox, edit_and_read));
     }
 
     /// Runs a piece of work on its own; its result lands in the mailbox.
@@ -340,9 +343,18 @@ impl Effects {
     }
 }
 
-/// Where the node's output goes, and how much of it is kept.
+/// Where the node's output goes, and how much of it is kept: the setting counts the rotated files only.
 pub(crate) fn log_policy(settings: &Settings) -> LogPolicy {
-    LogPolicy { path: settings.node_log(), max_bytes: settings.logs.max_bytes, keep: settings.logs.keep }
+    LogPolicy { path: settings.node_log(), max_bytes: settings.logs.max_bytes, keep: settings.logs.keep.saturating_add(1) }
+}
+
+/// Reads the plan file, or edits and reads it, and tells the engine, one after the other: what was read first is
+/// told first, so that an older reading never takes the place of a newer one. Waits for the mailbox.
+pub(crate) fn tell_plans(home: &Home, mailbox: &mpsc::Sender<Message>, read: impl FnOnce(&Home) -> Input) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // Nobody reads it any more when the supervisor ends.
+    let _ = mailbox.blocking_send(Message::Happened(read(home)));
 }
 
 /// Reads the plan file and what it means. An absent file schedules nothing.
@@ -359,6 +371,10 @@ fn edited(home: &Home, edit: &PlanEdit) -> Result<Vec<Plan>, String> {
         PlanEdit::Remove(name) => {
             let text = text.unwrap_or_else(|| "[]".into());
             Ok(plan_file::remove(&text, name)?.unwrap_or(text))
+        }
+        PlanEdit::RemoveFinished { name, height } => {
+            let text = text.unwrap_or_else(|| "[]".into());
+            Ok(plan_file::remove_finished(&text, name, *height)?.unwrap_or(text))
         }
     });
     let content = content.map_err(|error| said(&error))?;
@@ -386,7 +402,7 @@ fn sample(pid: u32) -> Option<Work> {
 
 impl Watching {
     pub(crate) fn new(endpoints: Vec<Endpoint>, settings: &Settings, mailbox: mpsc::Sender<Message>) -> Self {
-        let failures = Arc::new(std::sync::Mutex::new(vec![None; endpoints.len()]));
+        let failures = Arc::new(Mutex::new(vec![None; endpoints.len()]));
         let local: Vec<_> = endpoints.iter().filter(|endpoint| endpoint.is_local()).cloned().collect();
         let own = local.into_iter().map(|endpoint| Arc::new(Client::new(endpoint))).collect();
         let mut watching = Self { endpoints, heads: None, own, mailbox, failures };
@@ -445,7 +461,7 @@ impl Watching {
     }
 }
 
-fn note(failures: &std::sync::Mutex<Vec<Option<String>>>, event: &SourceEvent) {
+fn note(failures: &Mutex<Vec<Option<String>>>, event: &SourceEvent) {
     let mut failures = failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (source, state) = match event {
         SourceEvent::Failed { source, reason } => (*source, Some(reason.clone())),

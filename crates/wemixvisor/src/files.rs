@@ -18,7 +18,7 @@ use wemixvisor_core::plan::{Plan, PlanName};
 use wemixvisor_core::plan_file::{self as plans, PlanFileError};
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::time::{Now, WallMs};
-use wemixvisor_core::upgrade::{Outcome, Record};
+use wemixvisor_core::upgrade::{Folded, Outcome, Record, Upgrade, fold};
 use wemixvisor_daemon::api::wire;
 use wemixvisor_host::home::Home;
 use wemixvisor_host::lock::SupervisorLock;
@@ -42,6 +42,8 @@ const DATA_DIR: &str = "data_dir";
 pub struct Files {
     home: Home,
     engine: Engine,
+    /// The upgrade that was interrupted, as its journal left it.
+    interrupted: Option<Box<Upgrade>>,
     now: Now,
 }
 
@@ -61,6 +63,8 @@ impl Files {
         let state = state(home)?;
         let home = of_the_last_run(home, settings, state.as_ref())?;
         let history = history_of(state.as_ref(), REMEMBERED)?;
+        let journal = state.as_ref().map_or(Ok(Vec::new()), journal);
+        let interrupted = interrupted(&journal);
         let boot = Boot {
             settings: settings.clone(),
             sources: Vec::new(),
@@ -68,7 +72,7 @@ impl Files {
             target,
             running: None,
             last_exit: None,
-            journal: state.as_ref().map_or(Ok(Vec::new()), journal),
+            journal,
             plans: read_plans(&home),
             pins: state.as_ref().map_or(Ok(Vec::new()), pins)?,
             finished: finished(&history),
@@ -78,7 +82,7 @@ impl Files {
         };
         let now = Now { wall: wall_now(), ..Now::default() };
         let (engine, _) = Engine::boot(boot, now);
-        Ok(Self { home, engine, now })
+        Ok(Self { home, engine, interrupted, now })
     }
 
     /// The same picture as a supervisor gives, as far as files tell.
@@ -87,6 +91,14 @@ impl Files {
         let dir = self.home.wemixvisor();
         let node = keeper::last_node(dir)
             .filter(|node| node.boot_id == process::boot_id() && process::alive(node.pid, node.start_time));
+        // The engine has decided how it would go on; shown is how far it came.
+        if let Some((view, left)) = snapshot.upgrade.as_mut().zip(self.interrupted.as_ref()) {
+            view.step = left.step;
+            view.steps.clone_from(&left.marks);
+            view.failure.clone_from(&left.failure);
+            view.waiting_for.clear();
+            (view.held, view.can_cancel) = (false, false);
+        }
         let view = &mut snapshot.node;
         view.state = if node.is_some() { NodeState::Running } else { NodeState::Stopped };
         view.pid = node.as_ref().map(|node| node.pid);
@@ -130,6 +142,15 @@ impl Files {
     /// # Errors
     /// The engine's refusal; what needs a supervisor; a file that cannot be changed.
     pub fn order(&mut self, order: Order) -> Result<(), Failure> {
+        let name = match &order {
+            Order::Schedule { plan, .. } => &plan.name,
+            Order::Cancel(name) => name,
+            _ => return Err(needs_supervisor()),
+        };
+        let plan = self.interrupted.as_ref().and_then(|upgrade| upgrade.switchover.plan.as_ref());
+        if plan.is_some_and(|plan| plan.name == *name) {
+            return Err(needs_supervisor());
+        }
         let Decision { entries, effects } =
             self.engine.handle(Input::Order { ticket: TICKET, order }, self.now);
         let mut edit = None;
@@ -219,6 +240,14 @@ fn journal(state: &Reader) -> Result<Vec<(Record, WallMs)>, String> {
         .collect()
 }
 
+fn interrupted(journal: &Result<Vec<(Record, WallMs)>, String>) -> Option<Box<Upgrade>> {
+    let records = journal.as_ref().ok()?.iter().map(|(record, at)| (record, *at));
+    match fold(records) {
+        Ok(Folded::Open(upgrade)) => Some(upgrade),
+        _ => None,
+    }
+}
+
 fn pins(state: &Reader) -> Result<Vec<Pin>, Failure> {
     let pins = state.pins().map_err(|error| Failure::from_error(&error))?;
     let pin = |pin: wemixvisor_host::store::Pin| {
@@ -251,6 +280,10 @@ fn edit_plans(home: &Home, edit: PlanEdit) -> Result<(), Failure> {
             PlanEdit::Remove(name) => {
                 let text = text.unwrap_or_else(|| "[]\n".into());
                 Ok(plans::remove(&text, name)?.unwrap_or(text))
+            }
+            PlanEdit::RemoveFinished { name, height } => {
+                let text = text.unwrap_or_else(|| "[]\n".into());
+                Ok(plans::remove_finished(&text, name, *height)?.unwrap_or(text))
             }
         }
     });

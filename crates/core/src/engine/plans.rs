@@ -415,7 +415,7 @@ impl Engine {
     fn drop_finished(&self, plan: &Plan, out: &mut Decision) {
         let text = format!("upgrade {} was carried out already: its plan is taken off the file", plan.name);
         self.plan_event(out, "upgrade_already_done", plan, text);
-        out.effects.push(Effect::EditPlans { ticket: None, edit: PlanEdit::Remove(plan.name.clone()) });
+        out.effects.push(Effect::EditPlans { ticket: None, edit: PlanEdit::finished(plan) });
     }
 
     /// How long until the next plan fires, as far as it can be told.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::command_line::CommandLine;
 use crate::exit::NodeExit;
-use crate::head::Head;
+use crate::head::{Head, Height};
 use crate::observation::{Answer, Observation};
 use crate::plan::{Plan, PlanName};
 use crate::probation::Reference;
@@ -290,6 +290,20 @@ pub enum PlanEdit {
     Put(Box<Plan>),
     /// Remove.
     Remove(PlanName),
+    /// Remove a plan that was carried out; another one that stands under its name by now stays.
+    RemoveFinished {
+        /// Its name.
+        name: PlanName,
+        /// Its height.
+        height: Height,
+    },
+}
+
+impl PlanEdit {
+    /// Takes off a plan that was carried out.
+    pub fn finished(plan: &Plan) -> Self {
+        Self::RemoveFinished { name: plan.name.clone(), height: plan.height }
+    }
 }
 
 /// What a round of questions is for.

@@ -351,8 +351,7 @@ impl Engine {
                 && self.plans.get(&plan.name).is_some_and(|scheduled| scheduled.plan.height != plan.height);
             if !moved {
                 self.plans.scheduled.retain(|scheduled| scheduled.plan.name != plan.name);
-                out.effects
-                    .push(Effect::EditPlans { ticket: None, edit: PlanEdit::Remove(plan.name.clone()) });
+                out.effects.push(Effect::EditPlans { ticket: None, edit: PlanEdit::finished(plan) });
             }
         }
         self.probe.next = now.mono;

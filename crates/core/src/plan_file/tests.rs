@@ -324,6 +324,15 @@ prop_compose! {
     }
 }
 
+#[test]
+fn only_the_plan_that_was_carried_out_is_taken_off() {
+    let text = r#"[{"name": "v2", "height": 10}, {"name": "v3", "height": 20}]"#;
+    let name: PlanName = "v2".parse().unwrap();
+    assert_eq!(remove_finished(text, &name, 11), Ok(None), "another one under the same name");
+    let rest = remove_finished(text, &name, 10).unwrap().unwrap();
+    assert_eq!(parse(&rest).unwrap()[0].name.as_str(), "v3");
+}
+
 proptest! {
     #[test]
     fn no_text_is_too_strange(text in ".{0,200}") {

@@ -161,6 +161,9 @@ impl World {
                         plans.push(*plan);
                     }
                     PlanEdit::Remove(name) => plans.retain(|old| old.name != name),
+                    PlanEdit::RemoveFinished { name, height } => {
+                        plans.retain(|old| old.name != name || old.height != height);
+                    }
                 }
                 plans
             })
