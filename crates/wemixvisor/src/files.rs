@@ -76,6 +76,7 @@ impl Files {
             plans: read_plans(&home),
             pins: state.as_ref().map_or(Ok(Vec::new()), pins)?,
             finished: finished(&history),
+            last_committed: history.iter().find(|entry| entry.outcome == Outcome::Committed).cloned(),
             last_upgrade: history.into_iter().next(),
             facts: Facts::default(),
             stagger: 0,

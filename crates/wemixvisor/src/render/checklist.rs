@@ -51,19 +51,98 @@ pub fn outcome(finished: &Finished) -> String {
     let Finished { name, from, to, .. } = finished;
     let down = finished.downtime_ms.map(|ms| format!("; no node ran for {}", span(ms))).unwrap_or_default();
     let reason = harmless(finished.reason.as_deref().unwrap_or("no reason was recorded"));
-    let trouble = |lead: &str| {
-        finished.trouble.as_ref().map(|why| format!(" {lead}: {}", harmless(why))).unwrap_or_default()
-    };
     match finished.outcome.as_str() {
         "committed" => format!("{name} is committed: {to} runs and is proven{down}"),
-        "rolled_back" => format!(
-            "{name} was rolled back: {reason}. {from} runs again{down}.{}",
-            trouble("It cannot follow the chain")
-        ),
+        "rolled_back" => match &finished.trouble {
+            None => format!("{name} was rolled back: {reason}. {from} runs again{down}"),
+            Some(why) => format!(
+                "{name} was rolled back: {reason}. {from} is back, but cannot follow the chain: {}",
+                harmless(why)
+            ),
+        },
         "cancelled" => format!("{name} was called off: {reason}. {from} runs on"),
         "rollback_failed" => {
-            format!("{name} failed: {reason}. Going back failed too.{}", trouble("The node does not run"))
+            let why = finished.trouble.as_deref().unwrap_or("no reason was recorded");
+            format!(
+                "{name} failed: {reason}. Going back failed too, the node does not run: {}",
+                harmless(why)
+            )
         }
         other => format!("{name} ended: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(how: &str, reason: Option<&str>, trouble: Option<&str>) -> String {
+        let at = Moment(0);
+        outcome(&Finished {
+            id: 1,
+            name: "v2".into(),
+            height: Some(7),
+            from: "genesis".into(),
+            to: "v2".into(),
+            sha256: String::new(),
+            head: None,
+            fired_at: at,
+            finished_at: at,
+            downtime_ms: Some(40),
+            outcome: how.into(),
+            reason: reason.map(str::to_owned),
+            trouble: trouble.map(str::to_owned),
+            steps: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn every_end_is_said_for_what_it_is() {
+        for (how, reason, trouble, text) in [
+            ("committed", None, None, "v2 is committed: v2 runs and is proven; no node ran for 40 ms"),
+            (
+                "rolled_back",
+                Some("it died"),
+                None,
+                "v2 was rolled back: it died. genesis runs again; no node ran for 40 ms",
+            ),
+            (
+                "rolled_back",
+                Some("it died"),
+                Some("a fork"),
+                "v2 was rolled back: it died. genesis is back, but cannot follow the chain: a fork",
+            ),
+            ("cancelled", Some("by hand"), None, "v2 was called off: by hand. genesis runs on"),
+            (
+                "rollback_failed",
+                Some("it died"),
+                Some("so did the other"),
+                "v2 failed: it died. Going back failed too, the node does not run: so did the other",
+            ),
+            ("other", None, None, "v2 ended: other"),
+        ] {
+            assert_eq!(said(how, reason, trouble), text);
+        }
+    }
+
+    #[test]
+    fn a_step_is_said_when_it_begins_and_when_it_ends() {
+        let mut mark = Mark {
+            step: wemixvisor_core::upgrade::Step::Switch,
+            text: "switch the link".into(),
+            started: Moment(1000),
+            ended: None,
+            failed: None,
+            note: None,
+        };
+        let zone = TimeZone::UTC;
+        assert_eq!(began(&mark, &zone), "00:00:01  switch the link ...");
+        mark.ended = Some(Moment(1012));
+        mark.note = Some("swift".into());
+        assert_eq!(ended(&mark, &zone), "00:00:01  switch the link done (12 ms): swift");
+        mark.failed = Some("no space".into());
+        assert_eq!(ended(&mark, &zone), "00:00:01  switch the link failed (12 ms): no space");
+        let line = checklist(&[mark], Moment(2000), Paint::Plain, &zone);
+        assert_eq!(line, "  [x] switch the link          00:00:01  12 ms\n      no space\n");
     }
 }

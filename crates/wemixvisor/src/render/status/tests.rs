@@ -159,7 +159,7 @@ fn the_last_upgrade_and_a_damaged_plan_file_are_shown() {
     let expected = "\
 LAST UPGRADE Fri 2026-01-30 12:00:05 UTC
   v2.0.0 was rolled back: prove the new program: it died. genesis runs again; no
-  node ran for 1.2 s.
+  node ran for 1.2 s
 ";
     assert!(text.contains(expected), "{text}");
 }
