@@ -22,7 +22,6 @@ use wemixvisor_host::home::Home;
 use wemixvisor_host::keeper::KeeperState;
 use wemixvisor_host::link::{self, LinkError};
 use wemixvisor_host::lock::{LockError, SupervisorLock};
-use wemixvisor_host::output::Follow;
 use wemixvisor_host::store::{Store, StoreError};
 use wemixvisor_host::watch::{FileWatch, WatchError};
 
@@ -32,6 +31,7 @@ use crate::effects::{Effects, Watching, log_policy, read_plans, tell_plans};
 use crate::engine::{FACTS, Loop, history, write};
 use crate::handle::{Handle, Message};
 use crate::keeping::{Keeping, KeepingError, in_core};
+use crate::mirror::Mirror;
 use crate::preparing::{Programs, said};
 use crate::sources;
 
@@ -89,7 +89,9 @@ pub enum BootError {
     #[error("the journal cannot be read, so nothing is started; a node that runs is left alone")]
     Store(#[from] StoreError),
     /// The history cannot be understood: it says which plans were carried out already.
-    #[error("the history of upgrades cannot be read, so nothing is started; a node that runs is left alone: {0}")]
+    #[error(
+        "the history of upgrades cannot be read, so nothing is started; a node that runs is left alone: {0}"
+    )]
     History(String),
     /// A directory cannot be made.
     #[error("the home cannot be used")]
@@ -151,7 +153,10 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let target = link::current(&home)?;
     let log = log_policy(&settings);
     // Followed from here on, so that nothing that the node is about to say is missed.
-    let output = mirror_output.then(|| Follow::from_end(&log.path));
+    let mirror = match mirror_output {
+        true => Some(Mirror::start(&log.path).map_err(system("follow the node's log"))?),
+        false => None,
+    };
     let finding = tokio::spawn(Keeping::find(home.wemixvisor().to_owned(), own_program, log.clone()));
     // The keeper starts while the store is opened.
     tokio::task::yield_now().await;
@@ -198,15 +203,15 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     tokio::spawn(keeping.clone().listen(events, tell.clone()));
     tokio::spawn(quit_on_order(keeping.clone()));
     tokio::spawn(control::serve(listener, Handle { mailbox: tell.clone() }));
-    if let Some(output) = output {
-        tokio::spawn(mirror(output.map_err(system("follow the node's log"))?));
-    }
     if !state.leftovers.is_empty() {
         keeping.end_leftovers().await;
     }
     let effects =
         Effects::new(home.clone(), settings, environment, log, keeping, programs, tell, watching, line);
     let exit = Loop::new(core, store, effects, mailbox, clock).run(first.effects).await;
+    if let Some(mirror) = mirror {
+        mirror.finish();
+    }
     // The socket goes before the lock: who finds no socket finds no supervisor either.
     for file in [home.socket(), home.pid()] {
         let _ = std::fs::remove_file(file);
@@ -272,17 +277,6 @@ fn watch_files(
             let _ = tell.blocking_send(Message::Settings(reload().map(Box::new)));
         }
     })
-}
-
-/// Copies the node's output to standard output. A reader that is slow or gone holds up nobody else.
-async fn mirror(mut output: Follow) {
-    use tokio::io::AsyncWriteExt as _;
-    let mut stdout = tokio::io::stdout();
-    while let Ok(bytes) = output.next().await {
-        if stdout.write_all(&bytes).await.is_err() || stdout.flush().await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Which of the home's programs this file is.

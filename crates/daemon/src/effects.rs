@@ -23,7 +23,7 @@ use wemixvisor_host::{durable, link, plan_file as plan_bytes, process};
 
 use crate::handle::Message;
 use crate::keeping::{Keeping, words};
-use crate::preparing::{Programs, said};
+use crate::preparing::{Programs, Rpc, said};
 use crate::sources;
 
 /// Heads on their way from the sources to the mailbox.
@@ -228,7 +228,7 @@ impl Effects {
             _ => Hook::PreUpgrade,
         };
         let Target::Upgrade(plan) = target else { return };
-        let path = self.programs.hook(plan, hook);
+        let paths = self.programs.hooks(plan, hook);
         let home = self.home.clone();
         let mut environment = (*self.environment).clone();
         let own = [
@@ -243,12 +243,20 @@ impl Effects {
         let limit = self.settings.hooks.time_limit;
         let mailbox = self.mailbox.clone();
         self.hook = Some(tokio::spawn(async move {
-            let mut log = |line: &str| tracing::info!("{}: {line}", path.display());
-            let result = match run_hook(&path, home.root(), &environment, limit, &mut log).await {
-                Ok(outcome) if outcome.exit == HookExit::Success => Ok(String::new()),
-                Ok(outcome) => Err(format!("{} {}: {}", path.display(), outcome.exit, outcome.tail.trim())),
-                Err(error) => Err(said(&error)),
-            };
+            let mut result = Ok(String::new());
+            for path in paths {
+                let mut log = |line: &str| tracing::info!("{}: {line}", path.display());
+                result = match run_hook(&path, home.root(), &environment, limit, &mut log).await {
+                    Ok(outcome) if outcome.exit == HookExit::Success => Ok(String::new()),
+                    Ok(outcome) => {
+                        Err(format!("{} {}: {}", path.display(), outcome.exit, outcome.tail.trim()))
+                    }
+                    Err(error) => Err(said(&error)),
+                };
+                if result.is_err() {
+                    break;
+                }
+            }
             let _ = mailbox.send(Message::Happened(Input::HookEnded { step, result })).await;
         }));
     }
@@ -345,7 +353,11 @@ impl Effects {
 
 /// Where the node's output goes, and how much of it is kept: the setting counts the rotated files only.
 pub(crate) fn log_policy(settings: &Settings) -> LogPolicy {
-    LogPolicy { path: settings.node_log(), max_bytes: settings.logs.max_bytes, keep: settings.logs.keep.saturating_add(1) }
+    LogPolicy {
+        path: settings.node_log(),
+        max_bytes: settings.logs.max_bytes,
+        keep: settings.logs.keep.saturating_add(1),
+    }
 }
 
 /// Reads the plan file, or edits and reads it, and tells the engine, one after the other: what was read first is
@@ -452,11 +464,14 @@ impl Watching {
     }
 
     /// Whether any source answers; else why not.
-    fn reachable(&self) -> Result<(), String> {
+    fn reachable(&self) -> Rpc {
+        if self.own.is_empty() {
+            return Rpc::NotOwn;
+        }
         let failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match failures.iter().all(Option::is_some) {
-            false => Ok(()),
-            true => Err(failures.iter().flatten().cloned().collect::<Vec<_>>().join("; ")),
+            false => Rpc::Answers,
+            true => Rpc::Silent(failures.iter().flatten().cloned().collect::<Vec<_>>().join("; ")),
         }
     }
 }

@@ -245,7 +245,11 @@ pub(crate) fn history(store: &Store, limit: usize) -> Result<Vec<HistoryEntry>, 
 /// Writes a decision's entries down: all or nothing. Then the log hears of its events.
 pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<(), StoreError> {
     let fill = |batch: &mut Batch<'_>| entries.iter().try_for_each(|entry| write_one(batch, entry));
-    if between_stop_and_start(entries) { store.write_unforced(fill)? } else { store.write(fill)? };
+    if between_stop_and_start(entries) {
+        store.write_unforced(fill)?
+    } else {
+        store.write(fill)?
+    };
     let events = || {
         entries.iter().filter_map(|entry| if let Entry::Event(event) = entry { Some(event) } else { None })
     };
@@ -274,8 +278,9 @@ fn between_stop_and_start(entries: &[Entry]) -> bool {
         Entry::Journal { record, .. } => Some(record),
         _ => None,
     });
-    let others =
-        entries.iter().any(|entry| !matches!(entry, Entry::Journal { .. } | Entry::Event(_) | Entry::Facts(_)));
+    let others = entries
+        .iter()
+        .any(|entry| !matches!(entry, Entry::Journal { .. } | Entry::Event(_) | Entry::Facts(_)));
     let waits = |record: &Record| {
         matches!(
             record,

@@ -12,6 +12,7 @@ mod effects;
 mod engine;
 mod handle;
 mod keeping;
+mod mirror;
 mod preparing;
 mod sources;
 

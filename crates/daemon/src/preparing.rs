@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha512};
 use wemixvisor_core::engine::port::Verified;
-use wemixvisor_core::plan::Plan;
+use wemixvisor_core::plan::{Plan, PlanName};
 use wemixvisor_core::readiness::{Check, State, version_in};
 use wemixvisor_core::target::Target;
 use wemixvisor_core::upgrade::Hooks;
@@ -32,12 +33,23 @@ const PLATFORM: &str = match (cfg!(target_arch = "x86_64"), cfg!(target_arch = "
 /// A file whose last change is younger cannot be vouched for by its times alone: it is looked at again then.
 const SETTLES_AFTER: Duration = Duration::from_millis(2_100);
 
+/// Whether the node can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rpc {
+    /// It answers.
+    Answers,
+    /// No source does, for these reasons.
+    Silent(String),
+    /// None of the sources is the node itself.
+    NotOwn,
+}
+
 /// What is known about the installed programs.
 #[derive(Debug, Clone)]
 pub(crate) struct Programs {
     home: Arc<Home>,
     environment: Arc<Vec<(OsString, OsString)>>,
-    custom_pre_upgrade: Option<std::path::PathBuf>,
+    custom_pre_upgrade: Option<PathBuf>,
     version_limit: Duration,
     known: Arc<Mutex<BTreeMap<Target, Known>>>,
 }
@@ -48,20 +60,22 @@ struct Known {
     version: Option<String>,
     /// The checksum of the plan that this very file was found to have.
     checksum: Option<String>,
+    /// Why it cannot run on this machine, as its `version` showed.
+    unfit: Option<String>,
 }
 
 impl Programs {
     pub(crate) fn new(
         home: Arc<Home>,
         environment: Arc<Vec<(OsString, OsString)>>,
-        custom_pre_upgrade: Option<std::path::PathBuf>,
+        custom_pre_upgrade: Option<PathBuf>,
         version_limit: Duration,
     ) -> Self {
         Self { home, environment, custom_pre_upgrade, version_limit, known: Arc::default() }
     }
 
     /// The settings changed.
-    pub(crate) fn set(&mut self, custom_pre_upgrade: Option<std::path::PathBuf>, version_limit: Duration) {
+    pub(crate) fn set(&mut self, custom_pre_upgrade: Option<PathBuf>, version_limit: Duration) {
         self.custom_pre_upgrade = custom_pre_upgrade;
         self.version_limit = version_limit;
     }
@@ -72,7 +86,7 @@ impl Programs {
     }
 
     /// Prepares a plan: everything that can be found out before its height.
-    pub(crate) async fn prepare(&self, plan: &Plan, present: &Target, rpc: Result<(), String>) -> Check {
+    pub(crate) async fn prepare(&self, plan: &Plan, present: &Target, rpc: Rpc) -> Check {
         let mut check = Check::default();
         let target = Target::Upgrade(plan.name.clone());
         match self.inspect(&target, plan).await {
@@ -96,8 +110,14 @@ impl Programs {
         }
         self.check_surroundings(plan, &mut check);
         match rpc {
-            Ok(()) => check.add("rpc", State::Ok, "the node answers"),
-            Err(problem) => check.add("rpc", State::Warning, problem),
+            Rpc::Answers => check.add("rpc", State::Ok, "the node answers"),
+            Rpc::Silent(problem) => check.add("rpc", State::Warning, problem),
+            Rpc::NotOwn => check.add(
+                "rpc",
+                State::Failed,
+                "no address of heights.rpc_addresses is the node's own (a socket, or a loopback address): a new \
+                 program could not be proven",
+            ),
         }
         check
     }
@@ -122,29 +142,32 @@ impl Programs {
                 lock(&self.known).get(target).cloned().ok_or("it vanished while it was looked at")?
             }
         };
+        if let Some(unfit) = known.unfit {
+            return Err(unfit);
+        }
         let present_version = lock(&self.known).get(present).and_then(|known| known.version.clone());
         Ok(Verified {
             sha256: known.file.sha256.to_string(),
             version: known.version,
             present_version,
-            hooks: plan.map(|plan| self.hooks(plan)).unwrap_or_default(),
+            hooks: plan.map(|plan| self.which_hooks(plan)).unwrap_or_default(),
         })
     }
 
-    /// The hook of a step of a plan's upgrade.
-    pub(crate) fn hook(&self, plan: &wemixvisor_core::plan::PlanName, hook: Hook) -> std::path::PathBuf {
-        match (&self.custom_pre_upgrade, hook) {
-            (Some(custom), Hook::PreUpgrade) => custom.clone(),
-            _ => self.home.hook(plan, hook),
-        }
+    /// The hooks of a step of a plan's upgrade, in the order in which they run: the operator's own for all
+    /// upgrades, which must be there when it is set, then the upgrade's, if there is one.
+    pub(crate) fn hooks(&self, plan: &PlanName, hook: Hook) -> Vec<PathBuf> {
+        let general = self.custom_pre_upgrade.clone().filter(|_| hook == Hook::PreUpgrade);
+        let own = Some(self.home.hook(plan, hook)).filter(|path| path.symlink_metadata().is_ok());
+        general.into_iter().chain(own).collect()
     }
 
-    fn hooks(&self, plan: &Plan) -> Hooks {
-        let there = |hook| self.hook(&plan.name, hook).symlink_metadata().is_ok();
+    fn which_hooks(&self, plan: &Plan) -> Hooks {
+        let any = |hook| !self.hooks(&plan.name, hook).is_empty();
         Hooks {
-            pre_stop: there(Hook::PreStop),
-            pre_upgrade: there(Hook::PreUpgrade) || self.custom_pre_upgrade.is_some(),
-            post_upgrade: there(Hook::PostUpgrade),
+            pre_stop: any(Hook::PreStop),
+            pre_upgrade: any(Hook::PreUpgrade),
+            post_upgrade: any(Hook::PostUpgrade),
         }
     }
 
@@ -186,7 +209,8 @@ impl Programs {
         let same = known.get(target).filter(|known| known.file.sha256 == file.sha256);
         let version = same.and_then(|known| known.version.clone());
         let checksum = same.and_then(|known| known.checksum.clone());
-        known.insert(target.clone(), Known { file: file.clone(), version, checksum });
+        let unfit = same.and_then(|known| known.unfit.clone());
+        known.insert(target.clone(), Known { file: file.clone(), version, checksum, unfit });
         drop(known);
         if !file.identity.is_settled() {
             self.look_again_later(target.clone());
@@ -232,12 +256,17 @@ impl Programs {
                 check.version.clone_from(&version);
                 if let Some(known) = lock(&self.known).get_mut(target) {
                     known.version = version;
+                    known.unfit = None;
                 }
             }
             Ok(said) if matches!(said.exit, 126 | 127) || said.exit >= 128 => {
                 let last = said.text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
                 let text = format!("{} version: exit code {}: {}", path.display(), said.exit, last.trim());
-                check.add("version", State::Failed, format!("it does not run on this machine: {text}"));
+                let unfit = format!("it does not run on this machine: {text}");
+                if let Some(known) = lock(&self.known).get_mut(target) {
+                    known.unfit = Some(unfit.clone());
+                }
+                check.add("version", State::Failed, unfit);
             }
             // A program that has no such command is not bad for that.
             Ok(said) => check.add(
@@ -258,11 +287,10 @@ impl Programs {
             check.add("link", State::Failed, said(&error));
         }
         for hook in [Hook::PreStop, Hook::PreUpgrade, Hook::PostUpgrade] {
-            let path = self.hook(&plan.name, hook);
-            let configured =
-                path.symlink_metadata().is_ok() || self.custom_pre_upgrade.as_ref() == Some(&path);
-            if let Err(error) = if configured { hooks::check_hook(&path) } else { Ok(()) } {
-                check.add("hooks", State::Failed, said(&error));
+            for path in self.hooks(&plan.name, hook) {
+                if let Err(error) = hooks::check_hook(&path) {
+                    check.add("hooks", State::Failed, said(&error));
+                }
             }
         }
         for place in [self.home.data(), self.home.wemixvisor()] {

@@ -72,7 +72,7 @@ pub enum HomeError {
     /// The home was initialised with another program.
     #[error(
         "this home has another first program already: {} ({found}); the given {} is {given}. Nothing was \
-         changed. To bring in a new version use `upgrade stage`; to begin anew choose another home",
+         changed. A new version goes into upgrades/<name>/bin; to begin anew choose another home",
         path.display(), binary.display()
     )]
     OtherGenesis {

@@ -44,6 +44,8 @@ pub struct Boot {
     pub finished: Vec<(PlanName, Height)>,
     /// The newest entry of the history.
     pub last_upgrade: Option<HistoryEntry>,
+    /// Its newest entry that was committed.
+    pub last_committed: Option<HistoryEntry>,
     /// What the last supervisor left.
     pub facts: Facts,
     /// A number of this node's own.
@@ -109,6 +111,7 @@ impl Engine {
                 .map(Some)
                 .map_err(|damaged| damaged.to_string()),
         };
+        engine.recall_failure(&mut out);
         if let Some(running) = &boot.running {
             engine.adopt(running, now, &mut out);
         }
@@ -156,6 +159,7 @@ impl Engine {
             upgrade: None,
             stuck: None,
             last_upgrade: boot.last_upgrade.clone().map(Arc::new),
+            last_committed: boot.last_committed.clone().map(Arc::new),
             pins: boot.pins.clone(),
             last_id: boot.newest_id(),
             stagger: boot.stagger,

@@ -75,6 +75,8 @@ pub struct Engine {
     /// An upgrade's journal that cannot be followed: nothing is done in its name.
     stuck: Option<String>,
     last_upgrade: Option<Arc<HistoryEntry>>,
+    /// The upgrade that led to the present program.
+    last_committed: Option<Arc<HistoryEntry>>,
     pins: Vec<Pin>,
     last_id: u64,
     /// A number of this node's own, for the stagger of windows and restarts.

@@ -147,9 +147,7 @@ impl Engine {
         if let Some(refusal) = self.refuse_while_busy() {
             return refusal;
         }
-        let last = self.last_upgrade.clone().filter(|last| {
-            last.outcome == Outcome::Committed && last.plan.is_some() && last.to == self.target
-        });
+        let last = self.last_committed.clone().filter(|last| last.plan.is_some() && last.to == self.target);
         let Some(last) = last else {
             let message =
                 format!("{} runs, and no upgrade led to it: there is nothing to go back to", self.target);
@@ -276,6 +274,7 @@ impl Engine {
         if self.pins.iter().any(|pin| pin.name == name) {
             self.pins.retain(|pin| pin.name != name);
             out.entries.push(Entry::Unpin(name));
+            self.clear("upgrade_failed", out);
         }
     }
 

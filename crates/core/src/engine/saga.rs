@@ -27,13 +27,15 @@ pub struct UnderWay {
     pub(super) held: bool,
     /// The step's effect is to be tried (again) then.
     pub(super) retry_at: Option<MonoMs>,
+    /// Since when no node runs, while none does.
     pub(super) down_at: Option<WallMs>,
-    pub(super) up_at: Option<WallMs>,
+    /// How long none ran so far, in milliseconds; unknown when a supervisor ended meanwhile.
+    pub(super) down_ms: Option<u64>,
 }
 
 impl UnderWay {
     pub(super) fn new(upgrade: Upgrade) -> Self {
-        Self { upgrade, probation: None, held: false, retry_at: None, down_at: None, up_at: None }
+        Self { upgrade, probation: None, held: false, retry_at: None, down_at: None, down_ms: None }
     }
 
     pub(super) fn step(&self) -> Step {
@@ -297,10 +299,9 @@ impl Engine {
     }
 
     fn finish(&mut self, outcome: Outcome, now: Now, out: &mut Decision) {
-        let Some(UnderWay { upgrade, down_at, up_at, .. }) = self.upgrade.take() else { return };
+        let Some(UnderWay { upgrade, down_ms: downtime_ms, .. }) = self.upgrade.take() else { return };
         let order = upgrade.switchover;
         let label = order.label();
-        let downtime_ms = down_at.zip(up_at).map(|(down, up)| up.0.saturating_sub(down.0));
         out.entries.push(Entry::Journal { upgrade: order.id, record: Record::Finished(outcome.clone()) });
         let entry = HistoryEntry {
             id: order.id,
@@ -318,7 +319,12 @@ impl Engine {
             steps: upgrade.marks,
         };
         out.entries.push(Entry::History(Box::new(entry.clone())));
-        let before = self.last_upgrade.replace(std::sync::Arc::new(entry));
+        let entry = std::sync::Arc::new(entry);
+        self.last_upgrade = Some(entry.clone());
+        let before = match outcome {
+            Outcome::Committed => self.last_committed.replace(entry),
+            _ => None,
+        };
         self.clear("rollback_barred", out);
         self.clear("stalled", out);
         self.clear("stop_overdue", out);
@@ -363,6 +369,16 @@ impl Engine {
         }
     }
 
+    /// A failed upgrade stays an alert, also for the next supervisor, until its pin is taken off.
+    pub(super) fn recall_failure(&mut self, out: &mut Decision) {
+        let Some(last) = self.last_upgrade.clone() else { return };
+        let pinned = last.plan.as_ref().is_some_and(|plan| self.pins.iter().any(|pin| pin.name == plan.name));
+        let (_, text, bad) = describe(&last.label, &last.outcome, last.downtime_ms);
+        if bad.is_some() && pinned {
+            self.raise("upgrade_failed", text, out);
+        }
+    }
+
     fn pin(&mut self, pin: Pin, out: &mut Decision) {
         self.pins.retain(|known| known.name != pin.name);
         self.pins.push(pin.clone());
@@ -377,10 +393,11 @@ impl Engine {
 
     pub(super) fn saga_node_up(&mut self, now: Now, out: &mut Decision) {
         let Some(under_way) = &mut self.upgrade else { return };
+        if let Some(down_at) = under_way.down_at.take() {
+            let gap = now.wall.0.saturating_sub(down_at.0);
+            under_way.down_ms = Some(under_way.down_ms.unwrap_or(0) + gap);
+        }
         if matches!(under_way.step(), Step::Start | Step::BackStart) {
-            if under_way.step() == Step::Start {
-                under_way.up_at = Some(now.wall);
-            }
             self.end(Ended::Done(None), now, out);
         } else if under_way.step() == Step::Stop {
             // It was being started as the upgrade began.
@@ -391,13 +408,10 @@ impl Engine {
     /// The node is down. Returns whether that belongs to the upgrade under way.
     pub(super) fn saga_node_down(&mut self, why: &str, now: Now, out: &mut Decision) -> bool {
         let Some(under_way) = &mut self.upgrade else { return false };
+        under_way.down_at = under_way.down_at.or(Some(now.wall));
         match under_way.step() {
             Step::PreStop => {}
-            Step::Stop => {
-                under_way.down_at = Some(now.wall);
-                self.end(Ended::Done(Some(format!("it {why}"))), now, out);
-            }
-            Step::BackStop => self.end(Ended::Done(Some(format!("it {why}"))), now, out),
+            Step::Stop | Step::BackStop => self.end(Ended::Done(Some(format!("it {why}"))), now, out),
             Step::Start | Step::Probation | Step::PostUpgrade | Step::BackStart | Step::BackProbation => {
                 self.end(Ended::Failed(format!("it {why}")), now, out);
             }

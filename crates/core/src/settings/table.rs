@@ -177,7 +177,7 @@ pub static TABLE: &[Setting] = table! {
         "How often a failed pre-upgrade hook is tried again.";
 
     heights.rpc_addresses, "DAEMON_RPC_ADDRESS", SupervisorRestart,
-        "The node's addresses, tried in this order: `http://…`, `https://…`, `ws://…`, `wss://…`, or the path of an IPC socket. Empty: found in the node's data directory and at the ports of the network.";
+        "The node's addresses, tried in this order: `http://…`, `https://…`, `ws://…`, `wss://…`, or the path of an IPC socket. Empty: the socket in the node's data directory, and WebSocket and HTTP where the node's arguments ask for them.";
     heights.poll_interval, "DAEMON_HEIGHT_POLL_INTERVAL", Live,
         "Time between two polls of the height, far from an upgrade. It gets shorter by itself as the height comes near.";
     heights.answer_limit, "DAEMON_ANSWER_LIMIT", Live,

@@ -7,12 +7,14 @@ use crate::plan::{Plan, PlanName};
 use crate::target::Target;
 use crate::time::WallMs;
 use crate::trigger::Why;
-use crate::upgrade::{Folded, Outcome, Record, Switchover, Upgrade, fold};
+use crate::upgrade::{Folded, Outcome, Record, Step, Switchover, Upgrade, fold};
 
 /// Journal, history, pins, facts, the plan file and the link.
 #[derive(Debug, Clone)]
 pub struct Disk {
     pub journal: Vec<(u64, Record, WallMs)>,
+    /// So many records outlive a power failure: those of the downtime are not waited for.
+    pub forced: usize,
     pub history: Vec<HistoryEntry>,
     pub pins: Vec<Pin>,
     pub facts: Facts,
@@ -29,6 +31,7 @@ impl Disk {
     pub fn new(link: Target) -> Self {
         Self {
             journal: Vec::new(),
+            forced: 0,
             history: Vec::new(),
             pins: Vec::new(),
             facts: Facts::default(),
@@ -94,6 +97,7 @@ impl Disk {
 
     /// All or nothing.
     pub fn write(&mut self, entries: Vec<Entry>, durable: bool, at: WallMs) {
+        let waited_for = !entries.iter().all(is_of_the_downtime);
         let journals = entries.iter().any(|entry| matches!(entry, Entry::Journal { .. } | Entry::History(_)));
         for entry in entries {
             match entry {
@@ -115,7 +119,8 @@ impl Disk {
                 Entry::Facts(facts) => self.facts = *facts,
             }
         }
-        if durable {
+        if durable && waited_for {
+            self.forced = self.journal.len();
             self.facts_for_sure = self.facts.clone();
         }
         if !journals {
@@ -144,5 +149,18 @@ impl Disk {
             );
         }
         self.journal.push((id, record, at));
+    }
+}
+
+/// What the supervisor writes between the old node's end and the new one's start, without a forced write.
+fn is_of_the_downtime(entry: &Entry) -> bool {
+    match entry {
+        Entry::Journal { record, .. } => matches!(
+            record,
+            Record::Done { step: Step::Stop | Step::Switch, .. }
+                | Record::Started { step: Step::Switch | Step::Start }
+        ),
+        Entry::Event(_) | Entry::Facts(_) => true,
+        _ => false,
     }
 }

@@ -107,11 +107,8 @@ fn any_program() -> impl Strategy<Value = Program> {
 }
 
 fn any_crash() -> impl Strategy<Value = Crash> {
-    (any::<[bool; 3]>(), 1..10_000u64).prop_map(|([node_too, exit_known, facts_lost], away)| Crash {
-        node_too,
-        exit_known,
-        facts_lost,
-        away,
+    (any::<[bool; 5]>(), 1..10_000u64).prop_map(|([node_too, exit_known, facts_lost, power, sure], away)| {
+        Crash { power: power && sure, node_too, exit_known, facts_lost, away }
     })
 }
 

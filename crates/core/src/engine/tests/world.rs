@@ -87,6 +87,8 @@ pub struct Crash {
     pub exit_known: bool,
     /// Facts that were written without a need to be durable are gone.
     pub facts_lost: bool,
+    /// It is a power failure: what was not forced to the disk is gone, and the node with it.
+    pub power: bool,
     /// Milliseconds until the supervisor is started again.
     pub away: u64,
 }
@@ -459,6 +461,13 @@ impl World {
             pins: self.disk.pins.clone(),
             finished: self.disk.finished(),
             last_upgrade: self.disk.history.last().cloned(),
+            last_committed: self
+                .disk
+                .history
+                .iter()
+                .rev()
+                .find(|past| past.outcome == crate::upgrade::Outcome::Committed)
+                .cloned(),
             facts: self.disk.facts.clone(),
             stagger: self.stagger,
         }
@@ -476,10 +485,13 @@ impl World {
             return;
         }
         self.life += 1;
-        if crash.facts_lost {
+        if crash.power {
+            self.disk.journal.truncate(self.disk.forced);
+        }
+        if crash.facts_lost || crash.power {
             self.disk.facts = self.disk.facts_for_sure.clone();
         }
-        if crash.node_too
+        if (crash.node_too || crash.power)
             && let Some(launch) = self.node.as_ref().map(|node| node.launch)
         {
             let status = if crash.exit_known { WaitStatus::Signaled(9) } else { WaitStatus::Unknown };
