@@ -74,9 +74,14 @@ fn find(dir: &Path) -> io::Result<Option<NodeProcess>> {
     }))
 }
 
-/// The processes that hold `node.lock` of the wemixvisor directory `dir` open.
+/// The processes that hold `node.lock` of the wemixvisor directory `dir` open. Where the lock is free, and that is
+/// seen at once, nobody is looked for.
 pub(super) fn holders(dir: &Path) -> Vec<u32> {
-    File::open(dir.join(NODE_LOCK)).map(|file| holders_of(&file, Path::new(NODE_LOCK))).unwrap_or_default()
+    let Ok(file) = File::open(dir.join(NODE_LOCK)) else { return Vec::new() };
+    match file.try_lock_shared() {
+        Ok(()) => Vec::new(),
+        Err(_) => holders_of(&file, Path::new(NODE_LOCK)),
+    }
 }
 
 /// A new reading end of the pipe that the node writes its output to.

@@ -197,7 +197,7 @@ impl Keeper {
         Ok(Found::OrphanedNode { holders })
     }
 
-    /// Starts a keeper for the wemixvisor directory `dir` (absolute): `program` is the shipped program, whose mode
+    /// Starts a keeper for the wemixvisor directory `dir`: `program` is the shipped program, whose mode
     /// [`MODE`] is [`main`](super::main). With a hint it takes over the node that it finds. This process's standard
     /// input becomes that of the nodes.
     pub async fn start(
@@ -210,6 +210,7 @@ impl Keeper {
             move |source| KeeperError::Io { what, path, source }
         };
         let (ours, theirs) = StdStream::pair().map_err(failed("make a socket for", dir))?;
+        let dir = &std::path::absolute(dir).map_err(failed("find", dir))?;
         spawn_keeper(dir, program, theirs.into()).map_err(failed("start a keeper with", program))?;
         ours.set_nonblocking(true).map_err(failed("make a socket for", dir))?;
         let keeper = Self::over(ours, dir)?;

@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -42,8 +42,12 @@ pub(super) const NODE_LOCK: &str = "node.lock";
 /// for users without privileges.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// A lock that is busy without a visible holder is tried again this often: somebody may just be looking at it.
+/// A busy lock is tried again this often, a millisecond apart: a supervisor may just be looking at it.
 const LOCK_TRIES: u32 = 20;
+
+/// A program file that is open for writing is tried again this often, this far apart.
+const BUSY_TRIES: u32 = 50;
+const BUSY_WAIT: Duration = Duration::from_millis(2);
 
 /// A node that was just started.
 #[derive(Debug)]
@@ -107,7 +111,7 @@ fn take_locks(dir: &Path, further: &[PathBuf]) -> Result<Vec<File>, SpawnFailure
         if taken.iter().any(same) {
             continue;
         }
-        if !lock(&file, path).map_err(failed)? {
+        if !lock(&file).map_err(failed)? {
             return Err(SpawnFailure::StillRuns { lock: path.clone(), holders: holders(&file, path) });
         }
         taken.push(file);
@@ -120,12 +124,11 @@ fn open_lock(path: &Path) -> io::Result<File> {
 }
 
 /// Whether the lock was had.
-fn lock(file: &File, path: &Path) -> io::Result<bool> {
+fn lock(file: &File) -> io::Result<bool> {
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(true),
             Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) if !holders(file, path).is_empty() => return Ok(false),
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
         }
     }
@@ -187,12 +190,24 @@ fn execute(launch: &Launch, node_end: OwnedFd, locks: &[File]) -> Result<Pid, Sp
     unsafe {
         command.pre_exec(in_child);
     }
-    let child = command.spawn().map_err(|error| SpawnFailure::Exec {
+    let child = spawn(&mut command).map_err(|error| SpawnFailure::Exec {
         program: launch.program.clone(),
         error: error.to_string(),
         errno: error.raw_os_error(),
     })?;
     Pid::from_raw(child.id() as i32).ok_or_else(|| prepare("start", io::ErrorKind::InvalidData.into()))
+}
+
+/// Spawns. A program that was just written may still be open for writing in a process that some other program is
+/// about to execute; that passes in a moment.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..BUSY_TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::sleep(BUSY_WAIT),
+            result => return result,
+        }
+    }
+    command.spawn()
 }
 
 /// What execve(2) takes, made before the fork.

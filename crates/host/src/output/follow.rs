@@ -23,6 +23,8 @@ use super::part;
 const CHUNK: usize = 64 << 10;
 /// How often a log directory that is not there is looked for.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long nothing is looked at while the kernel says that nothing happens: for file systems that do not tell.
+const SILENCE: Duration = Duration::from_secs(10);
 /// How many parts a rotated file is looked for in.
 const MAX_PARTS: u32 = 1000;
 /// How many parts in a row may be missing.
@@ -35,6 +37,8 @@ const TRIES: u32 = 3;
 pub struct Follow {
     log: PathBuf,
     current: Option<File>,
+    /// There was no log at all at the beginning: then every part that comes is to be read.
+    all_is_new: bool,
     watch: Option<AsyncFd<OwnedFd>>,
 }
 
@@ -53,7 +57,10 @@ impl Follow {
     /// Follows the log at `log` from the beginning of the live file. To be called within a tokio runtime.
     pub fn from_start(log: &Path) -> Self {
         // The watch comes before the first look, so nothing falls between the two.
-        Self { log: log.to_owned(), current: File::open(log).ok(), watch: watch(log).ok() }
+        let watch = watch(log).ok();
+        let current = File::open(log).ok();
+        let all_is_new = current.is_none() && !part(log, 1).exists();
+        Self { log: log.to_owned(), current, all_is_new, watch }
     }
 
     /// The next bytes, as they come: at most 64 KiB, not cut at line ends. Waits for as long as there are none.
@@ -85,13 +92,12 @@ impl Follow {
     /// Turns to the file that comes after the current one, which has been read to its end. Says whether there is one.
     fn turn(&mut self) -> io::Result<bool> {
         let Some(current) = self.current.as_ref() else {
-            self.current = File::open(&self.log).ok();
+            self.current = self.first();
             return Ok(self.current.is_some());
         };
         let metadata = current.metadata()?;
         let ours = identity(&metadata);
-        let is_ours =
-            |number| fs::metadata(part(&self.log, number)).is_ok_and(|metadata| identity(&metadata) == ours);
+        let is_ours = |number| self.is_at(number, ours);
         let place = if metadata.nlink() == 0 { None } else { (0..TRIES).find_map(|_| self.place(is_ours)) };
         let next = match place {
             Some(0) => return Ok(false),
@@ -107,6 +113,34 @@ impl Follow {
             self.current = Some(next);
         }
         Ok(true)
+    }
+
+    /// The file to begin with, if there is one by now. Much may have been written before it is first seen.
+    fn first(&self) -> Option<File> {
+        if !self.all_is_new {
+            return File::open(&self.log).ok();
+        }
+        let oldest = self.oldest();
+        let file = File::open(part(&self.log, oldest)).ok()?;
+        // A rotation in between may have made another one the oldest; its end wakes us again.
+        (self.oldest() == oldest && self.is_at(oldest, identity(&file.metadata().ok()?))).then_some(file)
+    }
+
+    /// The number of the oldest part; 0 when there is none but the live file.
+    fn oldest(&self) -> u32 {
+        let mut oldest = 0;
+        for number in 1..MAX_PARTS {
+            if part(&self.log, number).exists() {
+                oldest = number;
+            } else if number > oldest + MAX_GAPS {
+                break;
+            }
+        }
+        oldest
+    }
+
+    fn is_at(&self, number: u32, file: (u64, u64)) -> bool {
+        fs::metadata(part(&self.log, number)).is_ok_and(|metadata| identity(&metadata) == file)
     }
 
     /// The number of the part that is the current file. Parts are looked through in the order against which a
@@ -137,8 +171,7 @@ impl Follow {
             self.watch = watch(&self.log).ok();
             return;
         };
-        // The limit is for a rotation that was seen half done and for file systems that do not tell.
-        let gone = timeout(LOOK, watched.async_io(Interest::READABLE, read_events)).await;
+        let gone = timeout(SILENCE, watched.async_io(Interest::READABLE, read_events)).await;
         if let Ok(Ok(true) | Err(_)) = gone {
             self.watch = None;
         }
@@ -176,4 +209,69 @@ fn read_events(fd: &OwnedFd) -> io::Result<bool> {
         is_gone |= event.events().intersects(gone);
     }
     Ok(is_gone)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // A test has its own clock.
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::keeper::LogPolicy;
+    use crate::output::NodeLog;
+
+    async fn next(follow: &mut Follow) -> Vec<u8> {
+        timeout(Duration::from_secs(20), follow.next()).await.expect("nothing comes").unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_missed_or_told_twice_across_rotations_at_any_speed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.log");
+        let mut log = NodeLog::new(LogPolicy { path: path.clone(), max_bytes: 5000, keep: 900 });
+        log.write(b"start\n", std::time::Instant::now());
+        let mut follow = Follow::from_start(&path);
+        assert_eq!(next(&mut follow).await, b"start\n");
+        let wanted: Vec<u8> = (0..200_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        let text = wanted.clone();
+        let writer = std::thread::spawn(move || {
+            // Pieces of many sizes, as fast as it goes.
+            let mut rest = &text[..];
+            for size in (1..4000).step_by(37).cycle() {
+                let (now, later) = rest.split_at(size.min(rest.len()));
+                log.write(now, std::time::Instant::now());
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+        });
+        let mut got = Vec::new();
+        while got.len() < wanted.len() {
+            got.extend(next(&mut follow).await);
+        }
+        writer.join().unwrap();
+        assert!(got == wanted);
+    }
+
+    #[tokio::test]
+    async fn a_removed_an_emptied_and_a_moved_file_are_survived() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("logs/node.log");
+        let mut follow = Follow::from_end(&path).unwrap();
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        File::create(&path).unwrap().write_all(b"one").unwrap();
+        assert_eq!(next(&mut follow).await, b"one");
+        fs::remove_file(&path).unwrap();
+        File::create(&path).unwrap().write_all(b"two").unwrap();
+        assert_eq!(next(&mut follow).await, b"two");
+        File::create(&path).unwrap().write_all(b"3").unwrap();
+        assert_eq!(next(&mut follow).await, b"3");
+        fs::rename(&path, dir.path().join("elsewhere")).unwrap();
+        File::create(&path).unwrap().write_all(b"four").unwrap();
+        assert_eq!(next(&mut follow).await, b"four");
+        let mut late = Follow::from_end(&path).unwrap();
+        fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"five").unwrap();
+        assert_eq!(next(&mut late).await, b"five");
+    }
 }

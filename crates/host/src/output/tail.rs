@@ -14,39 +14,53 @@ const MAX_BACK: usize = 16 << 20;
 /// The last `lines` lines of the log at `log` and its older parts, with their line ends (the last may have none).
 /// At most 16 MiB: of a longer stretch the end. An absent log is an empty one.
 pub fn tail(log: &Path, lines: usize) -> io::Result<Vec<u8>> {
-    let mut found = Vec::new();
+    let mut back = Back { lines, blocks: Vec::new(), bytes: 0, line_ends: 0 };
     for number in 0.. {
-        let mut file = match File::open(part(log, number)) {
-            Ok(file) => file,
-            // The live file may be gone for the moment between two steps of a rotation.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => continue,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        };
-        if read_back(&mut file, lines, &mut found)? {
+        if back.is_enough() {
             break;
         }
+        match File::open(part(log, number)) {
+            Ok(mut file) => back.read(&mut file)?,
+            // The live file may be gone for the moment between two steps of a rotation.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
     }
-    let start = start_of(&found, lines).unwrap_or(0).max(found.len().saturating_sub(MAX_BACK));
-    Ok(found.split_off(start))
+    let mut text: Vec<u8> = back.blocks.into_iter().rev().flatten().collect();
+    let start = start_of(&text, lines).unwrap_or(0).max(text.len().saturating_sub(MAX_BACK));
+    Ok(text.split_off(start))
 }
 
-/// Puts blocks from the end of `file` in front of `found` until it holds enough; says whether it does.
-fn read_back(file: &mut File, lines: usize, found: &mut Vec<u8>) -> io::Result<bool> {
-    let mut end = file.seek(SeekFrom::End(0))?;
-    while end > 0 {
-        if start_of(found, lines).is_some() || found.len() >= MAX_BACK {
-            return Ok(true);
-        }
-        let start = end.saturating_sub(BLOCK);
-        file.seek(SeekFrom::Start(start))?;
-        let mut block = Vec::new();
-        file.take(end - start).read_to_end(&mut block)?;
-        block.append(found);
-        *found = block;
-        end = start;
+/// What was read so far, from the end backwards.
+struct Back {
+    lines: usize,
+    /// The last block first.
+    blocks: Vec<Vec<u8>>,
+    bytes: usize,
+    line_ends: usize,
+}
+
+impl Back {
+    /// One line end more than lines: the last may end the text.
+    fn is_enough(&self) -> bool {
+        self.line_ends > self.lines || self.bytes >= MAX_BACK
     }
-    Ok(start_of(found, lines).is_some())
+
+    fn read(&mut self, file: &mut File) -> io::Result<()> {
+        let mut end = file.seek(SeekFrom::End(0))?;
+        while end > 0 && !self.is_enough() {
+            let start = end.saturating_sub(BLOCK);
+            file.seek(SeekFrom::Start(start))?;
+            let mut block = Vec::new();
+            file.take(end - start).read_to_end(&mut block)?;
+            self.bytes += block.len();
+            self.line_ends += block.iter().filter(|byte| **byte == b'\n').count();
+            self.blocks.push(block);
+            end = start;
+        }
+        Ok(())
+    }
 }
 
 /// Where the last `lines` lines begin, if there is a line before them.

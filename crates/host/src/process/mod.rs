@@ -106,6 +106,9 @@ pub(crate) fn own_children() -> Vec<u32> {
 
 /// All living processes below `roots`, the roots included.
 pub(crate) fn trees(roots: &[u32]) -> Vec<u32> {
+    if roots.is_empty() {
+        return Vec::new();
+    }
     let mut found: Vec<u32> = roots.to_vec();
     let all: Vec<(u32, ProcessStat)> = every_process()
         .filter_map(|pid| Some((pid, ProcessStat::of(pid).ok()?)))

@@ -118,11 +118,14 @@ impl Connected {
 }
 
 impl Drop for Home {
-    /// Ends what the test left running: those who hold the locks of this home, so nobody else can be meant.
+    /// Ends what the test left running: those who hold the locks of this home, so nobody else can be meant; except a
+    /// process that another test is just forking, which holds a copy of our own look at the lock until its exec.
     fn drop(&mut self) {
+        let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
         for name in ["keeper.lock", "node.lock"] {
             let Ok(file) = File::open(self.dir().join(name)) else { continue };
-            for pid in process::holders_of(&file, Path::new(name)) {
+            let holders = process::holders_of(&file, Path::new(name)).into_iter();
+            for pid in holders.filter(|pid| program(&pid.to_string()) != program("self")) {
                 signal(pid, Signal::KILL);
             }
         }

@@ -49,6 +49,9 @@ async fn arguments_environment_and_directory_arrive_byte_for_byte() {
             .map(|bytes| OsString::from_vec(bytes.to_vec()))
             .to_vec();
     let mut launch = home.sh(1, "sleep 1000; :");
+    // And a megabyte in all: many times a socket's buffer.
+    let odd: Vec<OsString> =
+        odd.into_iter().chain(["x".repeat(100_000).into()].into_iter().cycle().take(10)).collect();
     launch.args.extend(odd.clone());
     launch.env = vec![
         ("PLAIN".into(), "x".into()),
@@ -172,6 +175,26 @@ async fn what_cannot_be_executed_is_named() {
     // None of them left a lock behind.
     at.keeper.spawn(home.sh(2, ":")).await.unwrap();
     assert_eq!(at.exit().await.launch_id, 2);
+}
+
+#[tokio::test]
+async fn a_program_that_is_still_being_written_is_waited_for() {
+    let home = Home::new();
+    let at = home.start().await;
+    let program = home.root.path().join("node");
+    assert!(Command::new("cp").arg("/bin/true").arg(&program).status().unwrap().success());
+    let writer = fs::OpenOptions::new().append(true).open(&program).unwrap();
+    let launch = home.program(1, &program, &[]);
+    let started = tokio::spawn(async move {
+        let node = at.keeper.spawn(launch).await;
+        (at, node)
+    });
+    // The order is on its way; whether it comes before or after, the outcome is the same.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    drop(writer);
+    let (mut at, node) = started.await.unwrap();
+    node.unwrap();
+    assert_eq!(at.exit().await.status, WaitStatus::Exited(0));
 }
 
 #[tokio::test]
