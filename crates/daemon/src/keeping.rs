@@ -18,6 +18,10 @@ use crate::handle::Message;
 /// A keeper answers within microseconds; this is for a machine that swaps.
 const FIND_LIMIT: Duration = Duration::from_secs(5);
 
+/// So often a keeper may be lost in the middle of the first words before that counts as an error: once is an
+/// accident, a keeper that always dies has a cause.
+const LOST_TRIES: u32 = 3;
+
 /// A keeper that cannot be had again is tried for so often.
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
 
@@ -170,6 +174,22 @@ impl Keeping {
 }
 
 async fn find_or_start(
+    dir: &std::path::Path,
+    own_program: &std::path::Path,
+    log: &LogPolicy,
+    term_sent: bool,
+) -> Result<(Keeper, KeeperState), KeepingError> {
+    let mut lost = 0;
+    loop {
+        match find_or_start_once(dir, own_program, log, term_sent).await {
+            // It was killed while it was spoken to. What it had begun is found by the next look.
+            Err(KeepingError::Keeper(KeeperError::Lost)) if lost < LOST_TRIES => lost += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn find_or_start_once(
     dir: &std::path::Path,
     own_program: &std::path::Path,
     log: &LogPolicy,

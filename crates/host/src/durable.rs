@@ -80,12 +80,29 @@ impl DurableError {
 /// [`DurableError::NotChanged`] when nothing was replaced, [`DurableError::NotForced`] when only the directory
 /// could not be forced to the disk.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    write_atomic_if(path, bytes, mode, || true).map(drop)
+}
+
+/// The same, if `still` says so when all but the replacing is done: forcing to the disk takes its time, and what is
+/// there may have changed meanwhile. The answer is whether it was replaced.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_atomic_if(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    still: impl FnOnce() -> bool,
+) -> Result<bool, DurableError> {
     let not_changed = |source| DurableError::NotChanged { doing: "write", path: path.into(), source };
     let mut file = temporary_beside(path, mode).map_err(not_changed)?;
     file.write_all(bytes).map_err(not_changed)?;
     file.as_file().sync_all().map_err(not_changed)?;
+    if !still() {
+        return Ok(false);
+    }
     file.persist(path).map_err(|error| not_changed(error.error))?;
-    sync_dir_of(path)
+    sync_dir_of(path).map(|()| true)
 }
 
 /// Makes `to` a copy of `from` with these permission bits, replacing what was there, after reading the copy

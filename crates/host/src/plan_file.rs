@@ -20,6 +20,9 @@ use crate::home::Home;
 /// The longest plan file, in bytes (PRODUCT.md section 3).
 pub const MAX_SIZE: u64 = 1024 * 1024;
 
+/// An edit is begun anew so often when somebody else changes the file meanwhile. A person does it once.
+const TRIES: u32 = 10;
+
 /// How long an edit waits for another one. Edits take milliseconds.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -69,6 +72,9 @@ pub enum PlanFileIoError {
         /// Why not.
         source: io::Error,
     },
+    /// Somebody who does not ask for the lock writes it again and again.
+    #[error("cannot change the plan file: something else keeps writing {}", .0.display())]
+    Busy(PathBuf),
     /// It cannot be written.
     #[error("cannot change the plan file")]
     NotWritten(#[from] DurableError),
@@ -94,7 +100,9 @@ pub fn read(home: &Home) -> Result<Option<PlanFileContent>, PlanFileIoError> {
 }
 
 /// Changes the plan file: `change` gets its text (`None` when there is no file) and answers with the new one.
-/// Other edits wait meanwhile, up to 5 s. A file that is a link stays one: what it points to is replaced.
+/// Other edits wait meanwhile, up to 5 s. Who edits by hand does not ask for the lock: when the file has changed
+/// by the time that the new text is on the disk, `change` is asked once more, with what is there now. A file that
+/// is a link stays one: what it points to is replaced.
 /// The answer is what the file now holds; the same text again writes nothing.
 ///
 /// Blocks; not for an async task.
@@ -103,22 +111,24 @@ pub fn read(home: &Home) -> Result<Option<PlanFileContent>, PlanFileIoError> {
 /// [`EditError`]; the file is as it was.
 pub fn edit<E>(
     home: &Home,
-    change: impl FnOnce(Option<String>) -> Result<String, E>,
+    change: impl Fn(Option<String>) -> Result<String, E>,
 ) -> Result<PlanFileContent, EditError<E>> {
     let path = home.plan_file();
     durable::create_dirs(durable::parent(&path)).map_err(PlanFileIoError::from)?;
     let _lock = lock(&path)?;
-    let found = read_at(&path)?;
-    let before = found.as_ref().map(|content| content.digest);
-    let text = change(found.map(|content| content.text)).map_err(EditError::Refused)?;
-    let digest = Digest::of_bytes(text.as_bytes());
-    if text.len() as u64 > MAX_SIZE {
-        return Err(PlanFileIoError::TooLarge(path).into());
+    for _ in 0..TRIES {
+        let found = read_at(&path)?;
+        let before = found.as_ref().map(|content| content.digest);
+        let text = change(found.map(|content| content.text)).map_err(EditError::Refused)?;
+        let digest = Digest::of_bytes(text.as_bytes());
+        if text.len() as u64 > MAX_SIZE {
+            return Err(PlanFileIoError::TooLarge(path).into());
+        }
+        if before == Some(digest) || replace(&path, &text, before)? {
+            return Ok(PlanFileContent { digest, text });
+        }
     }
-    if before != Some(digest) {
-        replace(&path, &text)?;
-    }
-    Ok(PlanFileContent { digest, text })
+    Err(PlanFileIoError::Busy(path).into())
 }
 
 fn read_at(path: &Path) -> Result<Option<PlanFileContent>, PlanFileIoError> {
@@ -144,7 +154,8 @@ fn read_at(path: &Path) -> Result<Option<PlanFileContent>, PlanFileIoError> {
     Ok(Some(PlanFileContent { digest, text }))
 }
 
-fn replace(path: &Path, text: &str) -> Result<(), PlanFileIoError> {
+/// Whether it was replaced: it is not when it no longer holds what it held `before`.
+fn replace(path: &Path, text: &str, before: Option<Digest>) -> Result<bool, PlanFileIoError> {
     let unreadable = |source| PlanFileIoError::Unreadable { path: path.into(), source };
     let (real, mode, owner) = match fs::metadata(path) {
         Ok(data) => {
@@ -154,10 +165,16 @@ fn replace(path: &Path, text: &str) -> Result<(), PlanFileIoError> {
         // A new file belongs to whoever owns the directory: root may schedule for the node's user.
         Err(_) => (path.into(), NEW_MODE, fs::metadata(durable::parent(path)).map_err(unreadable)?),
     };
-    durable::write_atomic(&real, text.as_bytes(), mode)?;
+    let unchanged = || {
+        // What cannot be read now is somebody's half of a change: the next try will say so.
+        read_at(path).is_ok_and(|now| now.map(|content| content.digest) == before)
+    };
+    if !durable::write_atomic_if(&real, text.as_bytes(), mode, unchanged)? {
+        return Ok(false);
+    }
     // Only root can give a file away; for anybody else it is their own already.
     let _ = std::os::unix::fs::chown(&real, Some(owner.uid()), Some(owner.gid()));
-    Ok(())
+    Ok(true)
 }
 
 /// The lock is held until the file is dropped, or its process ends in whatever way.
@@ -214,6 +231,27 @@ mod tests {
     }
 
     #[test]
+    fn a_change_by_hand_during_an_edit_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        set(&home, "[1]");
+        let asked = std::cell::Cell::new(0);
+        let edited = edit(&home, |text| {
+            if asked.replace(asked.get() + 1) == 0 {
+                fs::write(home.plan_file(), "[by hand]").unwrap();
+            }
+            Ok::<_, Infallible>(text.unwrap() + "+")
+        });
+        assert_eq!((edited.unwrap().text.as_str(), asked.get()), ("[by hand]+", 2));
+        let busy = edit(&home, |text| {
+            let text = text.unwrap() + "+";
+            fs::write(home.plan_file(), &text).unwrap();
+            Ok::<_, Infallible>(text + "+")
+        });
+        assert!(matches!(busy, Err(EditError::Io(PlanFileIoError::Busy(_)))));
+    }
+
+    #[test]
     fn a_refused_or_empty_edit_does_not_touch_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let home = home(&dir);
@@ -222,7 +260,7 @@ mod tests {
         assert!(matches!(edit(&home, |_| Err(7)), Err(EditError::Refused(7))));
         set(&home, "[1]");
         let large = "x".repeat(MAX_SIZE as usize + 1);
-        let result = edit(&home, |_| Ok::<_, Infallible>(large));
+        let result = edit(&home, |_| Ok::<_, Infallible>(large.clone()));
         assert!(matches!(result, Err(EditError::Io(PlanFileIoError::TooLarge(_)))));
         assert_eq!(fs::metadata(home.plan_file()).unwrap().ino(), inode);
     }
