@@ -9,14 +9,13 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use wemixvisor_core::command_line::CommandLine;
-use wemixvisor_core::engine::port::{ExitWith, Facts, HistoryEntry, Input, Pin};
+use wemixvisor_core::engine::port::{ExitWith, Input};
 use wemixvisor_core::engine::{Boot, Engine, LastExit, RunningNode};
 use wemixvisor_core::exit::WaitStatus;
 use wemixvisor_core::plan::PlanName;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::target::Target;
 use wemixvisor_core::time::WallMs;
-use wemixvisor_core::upgrade::{Outcome, Record};
 use wemixvisor_host::durable::{self, DurableError};
 use wemixvisor_host::home::Home;
 use wemixvisor_host::keeper::KeeperState;
@@ -27,19 +26,17 @@ use wemixvisor_host::watch::{FileWatch, WatchError};
 
 use crate::clock::Clock;
 use crate::control;
-use crate::effects::{Effects, Watching, log_policy, read_plans, tell_plans};
-use crate::engine::{FACTS, Loop, history, write};
+use crate::effects::{Effects, Watching, log_policy, tell_plans};
+use crate::engine::{Loop, write};
 use crate::handle::{Handle, Message};
-use crate::keeping::{Keeping, KeepingError, in_core};
+use crate::keeping::{Keeping, KeepingError};
 use crate::mirror::Mirror;
-use crate::preparing::{Programs, said};
+use crate::preparing::Programs;
+use crate::recorded::{self, Recorded, RecordedError};
 use crate::sources;
 
 /// What waits to be decided. The sources, the keeper and people share it; each of them waits when it is full.
 const MAILBOX: usize = 256;
-
-/// So many finished upgrades are remembered, so that none of them is run again.
-const REMEMBERED: usize = 500;
 
 /// A runtime that ends does not wait longer for a write to a blocked terminal.
 const LAST_WAIT: Duration = Duration::from_millis(100);
@@ -88,11 +85,9 @@ pub enum BootError {
     /// The store cannot be used. It is never replaced: it knows whether an upgrade is under way.
     #[error("the journal cannot be read, so nothing is started; a node that runs is left alone")]
     Store(#[from] StoreError),
-    /// The history cannot be understood: it says which plans were carried out already.
-    #[error(
-        "the history of upgrades cannot be read, so nothing is started; a node that runs is left alone: {0}"
-    )]
-    History(String),
+    /// What the store holds cannot be understood: it says what was carried out already.
+    #[error("nothing is started; a node that runs is left alone")]
+    Recorded(#[from] RecordedError),
     /// A directory cannot be made.
     #[error("the home cannot be used")]
     Directory(#[from] DurableError),
@@ -168,15 +163,14 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let home = Arc::new(home);
     let settings = Arc::new(settings);
     let environment = Arc::new(environment);
-    let facts: Facts = store.fact(FACTS)?.unwrap_or_default();
+    let recorded = Recorded::read(&store)?;
     let given_line = CommandLine::of(node_args);
-    let line = match &facts.line {
+    let line = match &recorded.facts.line {
         Some(over) if over.given == given_line => over.line.clone(),
         _ => given_line.clone(),
     };
     let endpoints = sources::endpoints(&settings, home.root(), &line);
     let _watch = watch_files(&home, &settings, &tell, config, reload)?;
-    let past = history(&store, REMEMBERED).map_err(BootError::History)?;
     let boot = Boot {
         sources: sources::described(&endpoints),
         settings: (*settings).clone(),
@@ -184,17 +178,21 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         target,
         running: running(&home, &state, clock.now().wall),
         last_exit: last_exit(&home, &state, clock.now().wall),
-        journal: journal(&store),
-        plans: read_plans(&home),
-        pins: pins(&store)?,
-        finished: finished(&past),
-        last_upgrade: past.first().cloned(),
-        last_committed: past.iter().find(|entry| entry.outcome == Outcome::Committed).cloned(),
+        plans: recorded::plans(&home),
+        finished: recorded.finished(),
+        last_upgrade: recorded.history.first().cloned(),
+        last_committed: recorded.last_committed().cloned(),
+        journal: recorded.journal,
+        pins: recorded.pins,
+        facts: recorded.facts,
         stagger: stagger(&mut store)?,
-        facts,
     };
     let (core, first) = Engine::boot(boot, clock.now());
     write(&mut store, &first.entries)?;
+    let data = home.data();
+    if recorded.data_dir.is_none_or(|known| home.root().join(known) != data) {
+        store.write(|batch| recorded::set_data_dir(batch, home.root(), data))?;
+    }
     let custom_hook = settings.pre_upgrade_hook();
     let programs =
         Programs::new(home.clone(), environment.clone(), custom_hook, settings.upgrade.version_limit);
@@ -272,7 +270,7 @@ fn watch_files(
     FileWatch::start(vec![plans.clone(), config], settings.upgrade.poll_interval, move |changed| {
         // On the watch's own thread: it may wait for the mailbox.
         if changed == plans {
-            tell_plans(&home, &tell, |home| Input::Plans(read_plans(home)));
+            tell_plans(&home, &tell, |home| Input::Plans(recorded::plans(home)));
         } else {
             let _ = tell.blocking_send(Message::Settings(reload().map(Box::new)));
         }
@@ -307,37 +305,9 @@ fn last_exit(home: &Home, state: &KeeperState, now: WallMs) -> Option<LastExit> 
     Some(LastExit {
         launch: end.launch_id,
         target: begun.and_then(|node| target_of(home, &node.program)),
-        exit: in_core(end),
+        exit: recorded::node_exit(end),
         ago: now.since(WallMs(end.exited_at_ms)),
     })
-}
-
-/// The records of the upgrade under way; none when there is none.
-fn journal(store: &Store) -> Result<Vec<(Record, WallMs)>, String> {
-    let rows = store.journal().map_err(|error| said(&error))?;
-    let newest = rows.last().map(|row| row.upgrade.clone());
-    rows.into_iter()
-        .filter(|row| Some(&row.upgrade) == newest.as_ref())
-        .map(|row| match serde_json::from_value(row.record) {
-            Ok(record) => Ok((record, row.at)),
-            Err(error) => Err(format!("record {} of the journal cannot be understood: {error}", row.seq)),
-        })
-        .collect()
-}
-
-fn pins(store: &Store) -> Result<Vec<Pin>, StoreError> {
-    let pin = |pin: wemixvisor_host::store::Pin| {
-        let name = pin.name.parse().ok()?;
-        Some(Pin { name, sha256: pin.sha256, reason: pin.reason })
-    };
-    Ok(store.pins()?.into_iter().filter_map(pin).collect())
-}
-
-fn finished(past: &[HistoryEntry]) -> Vec<(PlanName, u64)> {
-    past.iter()
-        .filter(|entry| !matches!(entry.outcome, Outcome::Cancelled { .. }))
-        .filter_map(|entry| entry.plan.as_ref().map(|plan| (plan.name.clone(), plan.height)))
-        .collect()
 }
 
 /// This node's own number: drawn once, kept for ever.

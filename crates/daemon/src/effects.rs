@@ -12,18 +12,18 @@ use wemixvisor_core::engine::port::{Effect, Input, Launch, PlanEdit, ProbeFor, S
 use wemixvisor_core::head::Height;
 use wemixvisor_core::observation::{Answer, Observation};
 use wemixvisor_core::plan::Plan;
-use wemixvisor_core::plan_file;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::target::Target;
 use wemixvisor_core::upgrade::Step;
 use wemixvisor_host::home::{Home, Hook};
 use wemixvisor_host::hooks::{HookExit, run_hook};
 use wemixvisor_host::keeper::{self, DATA_DIR_LOCK, FileIdentity, LogPolicy, SpawnError};
-use wemixvisor_host::{durable, link, plan_file as plan_bytes, process};
+use wemixvisor_host::{durable, link, process};
 
 use crate::handle::Message;
 use crate::keeping::{Keeping, words};
 use crate::preparing::{Programs, Rpc, said};
+use crate::recorded;
 use crate::sources;
 
 /// Heads on their way from the sources to the mailbox.
@@ -323,7 +323,7 @@ impl Effects {
                     format!("upgrade {name} is off the schedule")
                 }
             };
-            let result = edited(home, &edit);
+            let result = recorded::edit_plans(home, &edit);
             match ticket {
                 Some(ticket) => Input::PlansEdited { ticket, result, message },
                 None => {
@@ -367,30 +367,6 @@ pub(crate) fn tell_plans(home: &Home, mailbox: &mpsc::Sender<Message>, read: imp
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // Nobody reads it any more when the supervisor ends.
     let _ = mailbox.blocking_send(Message::Happened(read(home)));
-}
-
-/// Reads the plan file and what it means. An absent file schedules nothing.
-pub(crate) fn read_plans(home: &Home) -> Result<Vec<Plan>, String> {
-    match plan_bytes::read(home).map_err(|error| said(&error))? {
-        None => Ok(Vec::new()),
-        Some(content) => plan_file::parse(&content.text).map_err(|error| said(&error)),
-    }
-}
-
-fn edited(home: &Home, edit: &PlanEdit) -> Result<Vec<Plan>, String> {
-    let content = plan_bytes::edit(home, |text| match edit {
-        PlanEdit::Put(plan) => plan_file::schedule(text.as_deref(), plan),
-        PlanEdit::Remove(name) => {
-            let text = text.unwrap_or_else(|| "[]".into());
-            Ok(plan_file::remove(&text, name)?.unwrap_or(text))
-        }
-        PlanEdit::RemoveFinished { name, height } => {
-            let text = text.unwrap_or_else(|| "[]".into());
-            Ok(plan_file::remove_finished(&text, name, *height)?.unwrap_or(text))
-        }
-    });
-    let content = content.map_err(|error| said(&error))?;
-    plan_file::parse(&content.text).map_err(|error| said(&error))
 }
 
 async fn ask(client: &Client, what: ProbeFor, after: Height, limit: std::time::Duration) -> Observation {

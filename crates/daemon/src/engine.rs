@@ -17,12 +17,10 @@ use crate::clock::Clock;
 use crate::effects::{Effects, Standing};
 use crate::handle::{Message, RecordedEvent};
 use crate::preparing::said;
+use crate::recorded;
 
 /// A decision that could not be written down is tried again so often.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
-
-/// The key of what outlives the supervisor.
-pub(crate) const FACTS: &str = "facts";
 
 pub(crate) struct Loop {
     pub(crate) core: Engine,
@@ -216,7 +214,7 @@ impl Loop {
     }
 
     fn history(&self, limit: usize) -> Result<Vec<HistoryEntry>, String> {
-        history(&self.store, limit)
+        recorded::history(&self.store, limit).map_err(|error| said(&error))
     }
 
     fn events(&self, seq: u64, limit: usize) -> Result<Vec<RecordedEvent>, String> {
@@ -230,16 +228,6 @@ impl Loop {
         };
         Ok(rows.into_iter().map(event).collect())
     }
-}
-
-/// The newest finished upgrades as the store has them.
-pub(crate) fn history(store: &Store, limit: usize) -> Result<Vec<HistoryEntry>, String> {
-    let rows = store.history(limit).map_err(|error| said(&error))?;
-    rows.into_iter()
-        .map(|row| {
-            serde_json::from_value(row.entry).map_err(|error| format!("history entry {}: {error}", row.seq))
-        })
-        .collect()
 }
 
 /// Writes a decision's entries down: all or nothing. Then the log hears of its events.
@@ -307,7 +295,7 @@ fn write_one(batch: &mut Batch<'_>, entry: &Entry) -> Result<(), StoreError> {
             batch.pin(pin.name.as_str(), &sha256, &pin.reason)?;
         }
         Entry::Unpin(name) => drop(batch.unpin(name.as_str())?),
-        Entry::Facts(facts) => batch.set_fact(FACTS, facts)?,
+        Entry::Facts(facts) => recorded::set_facts(batch, facts)?,
     }
     Ok(())
 }

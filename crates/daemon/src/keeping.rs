@@ -9,11 +9,11 @@ use wemixvisor_core::command_line::CommandLine;
 use wemixvisor_core::engine::port::Input;
 use wemixvisor_core::exit;
 use wemixvisor_host::keeper::{
-    AdoptHint, Found, Keeper, KeeperError, KeeperEvent, KeeperState, Launch, LogPolicy, NodeExit, SpawnError,
-    WaitStatus,
+    AdoptHint, Found, Keeper, KeeperError, KeeperEvent, KeeperState, Launch, LogPolicy, SpawnError,
 };
 
 use crate::handle::Message;
+use crate::recorded::node_exit;
 
 /// A keeper answers within microseconds; this is for a machine that swaps.
 const FIND_LIMIT: Duration = Duration::from_secs(5);
@@ -85,7 +85,7 @@ impl Keeping {
                 Some(KeeperEvent::Exited(end)) => {
                     // A node that was adopted without a record has no number of its own.
                     let launch = if end.launch_id == 0 { lock(&self.shared.node).0 } else { end.launch_id };
-                    let input = Input::NodeExited { launch, exit: in_core(&end) };
+                    let input = Input::NodeExited { launch, exit: node_exit(&end) };
                     if mailbox.send(Message::Happened(input)).await.is_err() {
                         return;
                     }
@@ -155,7 +155,7 @@ impl Keeping {
                         }
                         None => {
                             let exit =
-                                state.last_exit.as_ref().filter(|end| end.launch_id == launch).map(in_core);
+                                state.last_exit.as_ref().filter(|end| end.launch_id == launch).map(node_exit);
                             let exit = exit.unwrap_or_else(|| unseen(term_sent));
                             let input = Input::NodeExited { launch, exit };
                             mailbox.send(Message::Happened(input)).await.ok()?;
@@ -203,21 +203,6 @@ async fn find_or_start_once(
             Ok(Keeper::start(dir, own_program, Some(hint)).await?)
         }
         Found::Unresponsive { pid } => Err(KeepingError::Unresponsive { pid }),
-    }
-}
-
-/// The end of a node as the core understands it.
-pub(crate) fn in_core(end: &NodeExit) -> exit::NodeExit {
-    exit::NodeExit {
-        status: match end.status {
-            WaitStatus::Exited(code) => exit::WaitStatus::Exited(code),
-            WaitStatus::Signaled { signal, .. } => exit::WaitStatus::Signaled(signal),
-            WaitStatus::Unknown => exit::WaitStatus::Unknown,
-        },
-        term_sent: end.term_sent,
-        kill_sent: end.kill_sent,
-        out_of_memory: end.oom_killed,
-        tail: end.last_output.join("\n"),
     }
 }
 

@@ -14,6 +14,7 @@ mod handle;
 mod keeping;
 mod mirror;
 mod preparing;
+pub mod recorded;
 mod sources;
 
 pub use boot::{BootError, Reload, Start, run};

@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn what_is_set_is_used() {
-        let set = settings(&[("heights.rpc_addresses", "http://127.0.0.1:1,ws://127.0.0.1:2")]);
+        let set =
+            settings(&[("home", "/h"), ("heights.rpc_addresses", "http://127.0.0.1:1,ws://127.0.0.1:2")]);
         assert_eq!(found(&set, &["--http.port", "9"]).len(), 2);
     }
 

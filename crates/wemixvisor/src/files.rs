@@ -8,34 +8,24 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use wemixvisor_core::command_line::CommandLine;
-use wemixvisor_core::engine::port::{
-    Decision, Effect, Entry, Facts, HistoryEntry, Input, Order, Pin, PlanEdit,
-};
+use wemixvisor_core::engine::port::{Decision, Effect, Entry, Facts, Input, Order};
 use wemixvisor_core::engine::snapshot::{NodeState, Snapshot};
 use wemixvisor_core::engine::{Boot, Engine};
-use wemixvisor_core::exit;
-use wemixvisor_core::plan::{Plan, PlanName};
-use wemixvisor_core::plan_file::{self as plans, PlanFileError};
+use wemixvisor_core::plan::PlanName;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::time::{Now, WallMs};
-use wemixvisor_core::upgrade::{Folded, Outcome, Record, Upgrade, fold};
+use wemixvisor_core::upgrade::{Folded, Record, Upgrade, fold};
 use wemixvisor_daemon::api::wire;
+use wemixvisor_daemon::recorded::{self, Recorded};
 use wemixvisor_host::home::Home;
 use wemixvisor_host::lock::SupervisorLock;
 use wemixvisor_host::store::{Reader, Store, StoreError};
-use wemixvisor_host::{keeper, link, plan_file, process};
+use wemixvisor_host::{keeper, link, process};
 
-use crate::failure::{Failure, said};
-
-/// So many finished upgrades are looked at: what was carried out is not scheduled again.
-const REMEMBERED: usize = 500;
+use crate::failure::Failure;
 
 /// The ticket of the one order that is given.
 const TICKET: u64 = 1;
-
-/// The fact that tells the data directory of the last run, read from the home: the node's own arguments may have
-/// set it, and they are not known here.
-const DATA_DIR: &str = "data_dir";
 
 /// A home whose supervisor does not run.
 #[derive(Debug)]
@@ -60,11 +50,12 @@ impl Files {
             )));
         }
         let target = link::current(home).map_err(|error| Failure::from_error(&error))?;
-        let state = state(home)?;
-        let home = of_the_last_run(home, settings, state.as_ref())?;
-        let history = history_of(state.as_ref(), REMEMBERED)?;
-        let journal = state.as_ref().map_or(Ok(Vec::new()), journal);
-        let interrupted = interrupted(&journal);
+        let recorded = match state(home)? {
+            Some(state) => Recorded::read(&state).map_err(|error| Failure::from_error(&error))?,
+            None => Recorded::nothing(),
+        };
+        let home = of_the_last_run(home, settings, recorded.data_dir.clone())?;
+        let interrupted = interrupted(&recorded.journal);
         let boot = Boot {
             settings: settings.clone(),
             sources: Vec::new(),
@@ -72,12 +63,12 @@ impl Files {
             target,
             running: None,
             last_exit: None,
-            journal,
-            plans: read_plans(&home),
-            pins: state.as_ref().map_or(Ok(Vec::new()), pins)?,
-            finished: finished(&history),
-            last_committed: history.iter().find(|entry| entry.outcome == Outcome::Committed).cloned(),
-            last_upgrade: history.into_iter().next(),
+            plans: recorded::plans(&home),
+            finished: recorded.finished(),
+            last_committed: recorded.last_committed().cloned(),
+            last_upgrade: recorded.history.into_iter().next(),
+            journal: recorded.journal,
+            pins: recorded.pins,
             facts: Facts::default(),
             stagger: 0,
         };
@@ -105,17 +96,7 @@ impl Files {
         view.pid = node.as_ref().map(|node| node.pid);
         view.since = node.as_ref().map(|node| WallMs(node.started_at_ms));
         view.starts_at = None;
-        view.last_exit = keeper::last_exit(dir).map(|end| exit::NodeExit {
-            status: match end.status {
-                keeper::WaitStatus::Exited(code) => exit::WaitStatus::Exited(code),
-                keeper::WaitStatus::Signaled { signal, .. } => exit::WaitStatus::Signaled(signal),
-                keeper::WaitStatus::Unknown => exit::WaitStatus::Unknown,
-            },
-            term_sent: end.term_sent,
-            kill_sent: end.kill_sent,
-            out_of_memory: end.oom_killed,
-            tail: end.last_output.join("\n"),
-        });
+        view.last_exit = keeper::last_exit(dir).as_ref().map(recorded::node_exit);
         snapshot
     }
 
@@ -134,7 +115,10 @@ impl Files {
     /// # Errors
     /// A state that cannot be read.
     pub fn history(&self, limit: usize) -> Result<wire::History, Failure> {
-        let entries = history_of(state(&self.home)?.as_ref(), limit)?;
+        let entries = match state(&self.home)? {
+            Some(state) => recorded::history(&state, limit).map_err(|error| Failure::from_error(&error))?,
+            None => Vec::new(),
+        };
         Ok(wire::History::new(entries.iter().map(wire::Finished::of).collect()))
     }
 
@@ -174,7 +158,7 @@ impl Files {
         if !unpinned.is_empty() {
             unpin(&self.home, &unpinned)?;
         }
-        edit_plans(&self.home, edit)
+        recorded::edit_plans(&self.home, &edit).map(drop).map_err(Failure::failed)
     }
 }
 
@@ -200,45 +184,13 @@ fn state(home: &Home) -> Result<Option<Reader>, Failure> {
     }
 }
 
-fn of_the_last_run(home: &Home, settings: &Settings, state: Option<&Reader>) -> Result<Home, Failure> {
-    let Some(state) = state.filter(|_| settings.data_dir.is_none()) else { return Ok(home.clone()) };
-    let dir: Option<PathBuf> = state.fact(DATA_DIR).map_err(|error| Failure::from_error(&error))?;
-    let Some(dir) = dir else { return Ok(home.clone()) };
+/// The home, with the data directory of the last run: the node's own arguments may have set it, and they are not
+/// known here.
+fn of_the_last_run(home: &Home, settings: &Settings, dir: Option<PathBuf>) -> Result<Home, Failure> {
+    let Some(dir) = dir.filter(|_| settings.data_dir.is_none()) else { return Ok(home.clone()) };
     let data = home.root().join(dir);
     Home::new(home.root(), Some(home.wemixvisor()), Some(&data), home.name())
         .map_err(|error| Failure::from_error(&error))
-}
-
-fn history_of(state: Option<&Reader>, limit: usize) -> Result<Vec<HistoryEntry>, Failure> {
-    let Some(state) = state else { return Ok(Vec::new()) };
-    let rows = state.history(limit).map_err(|error| Failure::from_error(&error))?;
-    rows.into_iter()
-        .map(|row| {
-            serde_json::from_value(row.entry).map_err(|error| {
-                Failure::failed(format!("entry {} of the history cannot be understood: {error}", row.seq))
-            })
-        })
-        .collect()
-}
-
-fn finished(history: &[HistoryEntry]) -> Vec<(PlanName, u64)> {
-    history
-        .iter()
-        .filter(|entry| !matches!(entry.outcome, Outcome::Cancelled { .. }))
-        .filter_map(|entry| entry.plan.as_ref().map(|plan| (plan.name.clone(), plan.height)))
-        .collect()
-}
-
-fn journal(state: &Reader) -> Result<Vec<(Record, WallMs)>, String> {
-    let rows = state.journal().map_err(|error| said(&error))?;
-    let newest = rows.last().map(|row| row.upgrade.clone());
-    rows.into_iter()
-        .filter(|row| Some(&row.upgrade) == newest.as_ref())
-        .map(|row| match serde_json::from_value(row.record) {
-            Ok(record) => Ok((record, row.at)),
-            Err(error) => Err(format!("record {} of the journal cannot be understood: {error}", row.seq)),
-        })
-        .collect()
 }
 
 fn interrupted(journal: &Result<Vec<(Record, WallMs)>, String>) -> Option<Box<Upgrade>> {
@@ -249,22 +201,6 @@ fn interrupted(journal: &Result<Vec<(Record, WallMs)>, String>) -> Option<Box<Up
     }
 }
 
-fn pins(state: &Reader) -> Result<Vec<Pin>, Failure> {
-    let pins = state.pins().map_err(|error| Failure::from_error(&error))?;
-    let pin = |pin: wemixvisor_host::store::Pin| {
-        Some(Pin { name: pin.name.parse().ok()?, sha256: pin.sha256, reason: pin.reason })
-    };
-    Ok(pins.into_iter().filter_map(pin).collect())
-}
-
-fn read_plans(home: &Home) -> Result<Vec<Plan>, String> {
-    match plan_file::read(home) {
-        Ok(Some(content)) => plans::parse(&content.text).map_err(|error| error.to_string()),
-        Ok(None) => Ok(Vec::new()),
-        Err(error) => Err(said(&error)),
-    }
-}
-
 /// With the supervisor's lock: one that starts meanwhile would not see it.
 fn unpin(home: &Home, names: &[PlanName]) -> Result<(), Failure> {
     let _lock = SupervisorLock::acquire(home.wemixvisor()).map_err(|error| Failure::from_error(&error))?;
@@ -272,24 +208,4 @@ fn unpin(home: &Home, names: &[PlanName]) -> Result<(), Failure> {
     let unpin_all =
         store.write(|batch| names.iter().try_for_each(|name| batch.unpin(name.as_str()).map(drop)));
     unpin_all.map_err(|error| Failure::from_error(&error))
-}
-
-fn edit_plans(home: &Home, edit: PlanEdit) -> Result<(), Failure> {
-    let changed = plan_file::edit(home, |text| -> Result<String, PlanFileError> {
-        match &edit {
-            PlanEdit::Put(plan) => plans::schedule(text.as_deref(), plan),
-            PlanEdit::Remove(name) => {
-                let text = text.unwrap_or_else(|| "[]\n".into());
-                Ok(plans::remove(&text, name)?.unwrap_or(text))
-            }
-            PlanEdit::RemoveFinished { name, height } => {
-                let text = text.unwrap_or_else(|| "[]\n".into());
-                Ok(plans::remove_finished(&text, name, *height)?.unwrap_or(text))
-            }
-        }
-    });
-    match changed {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::from_error(&error)),
-    }
 }

@@ -18,9 +18,6 @@ use crate::screen::Screen;
 /// How often the supervisor is asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// A node that was restarted and has run for so long has taken its flags and its data.
-const SETTLED_MS: u64 = 1000;
-
 /// How what was watched ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Watched<T> {
@@ -169,11 +166,8 @@ fn runs(status: &Status, until: Until) -> bool {
         return false;
     }
     match until {
-        Until::Answers => status.chain.head.is_some(),
-        Until::RunsAnew { before } => {
-            let up = node.since.map_or(0, |since| status.at.0.saturating_sub(since.0));
-            node.pid != before && up >= SETTLED_MS
-        }
+        Until::Answers => node.answering,
+        Until::RunsAnew { before } => node.pid != before && node.answering,
     }
 }
 

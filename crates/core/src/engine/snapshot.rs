@@ -79,6 +79,8 @@ pub struct NodeView {
     pub client_version: Option<String>,
     /// Since when it runs.
     pub since: Option<WallMs>,
+    /// It has told a head since it was started.
+    pub answering: bool,
     /// It ran before this supervisor did.
     pub adopted: bool,
     /// The arguments it is started with.
@@ -220,6 +222,7 @@ impl Engine {
             version: up.and_then(|up| up.target.as_ref()).map(ToString::to_string),
             client_version: self.reference.client_version.clone().filter(|_| up.is_some()),
             since: up.map(|up| wall(up.since)),
+            answering: up.is_some() && self.heights.answered_at().is_some(),
             adopted: up.is_some_and(|up| up.adopted),
             args: self.line.args.clone(),
             restarts: self.restarts.used(),

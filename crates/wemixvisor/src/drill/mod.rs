@@ -139,8 +139,10 @@ impl Broken {
 /// # Errors
 /// When it is broken off: by a signal, by the machine, or by a supervisor that does not do what it should.
 pub async fn play(drill: &Drill, screen: &Screen) -> Result<u8, Failure> {
-    let mut signals = Signals::catch().map_err(|error| Failure::failed(format!("cannot listen to signals: {error}")))?;
-    let mut stage = Stage::build(&drill.own_program, &drill.environment).map_err(|broken| Failure::from_error(&broken))?;
+    let mut signals =
+        Signals::catch().map_err(|error| Failure::failed(format!("cannot listen to signals: {error}")))?;
+    let mut stage = Stage::build(&drill.own_program, &drill.environment)
+        .map_err(|broken| Failure::from_error(&broken))?;
     let mut show = Show::new(screen);
     let played = tokio::select! {
         biased;

@@ -18,6 +18,7 @@ pub(crate) fn calm() -> Snapshot {
             version: Some("genesis".into()),
             client_version: Some("geth/v1".into()),
             since: Some(WallMs(1_769_860_790_000)),
+            answering: true,
             adopted: false,
             args: vec!["--x".into()],
             restarts: 0,

@@ -20,6 +20,8 @@ pub struct Node {
     pub client_version: Option<String>,
     /// Since when it runs.
     pub since: Option<Moment>,
+    /// It has told a head since it was started.
+    pub answering: bool,
     /// It ran before this supervisor did.
     pub adopted: bool,
     /// The arguments it is started with. Bytes that are not UTF-8 are replaced by U+FFFD.
@@ -57,6 +59,7 @@ impl Node {
             version: view.version.clone(),
             client_version,
             since: view.since.map(Moment::from),
+            answering: view.answering,
             adopted: view.adopted,
             args: view.args.iter().map(|word| word.as_os_str().to_string_lossy().into_owned()).collect(),
             restarts: view.restarts,

@@ -14,7 +14,7 @@ fn fine() -> Value {
         "installed": "genesis",
         "node": {
             "state": "running", "pid": 42, "version": "genesis", "client_version": "Gwemix/v0.10.9-stable/linux-amd64/go1.19",
-            "since": "2026-01-31T08:48:00Z", "adopted": false, "args": [], "restarts": 0, "max_restarts": 5,
+            "since": "2026-01-31T08:48:00Z", "answering": true, "adopted": false, "args": [], "restarts": 0, "max_restarts": 5,
             "starts_at": null, "last_exit": null
         },
         "chain": {
