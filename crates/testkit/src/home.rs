@@ -270,6 +270,11 @@ impl TestHome {
         entry
     }
 
+    /// Waits until no plan is left in the plan file: a finished one leaves it a moment after its end.
+    pub fn nothing_is_planned(&self) {
+        self.wait("the plan leaves the file", || self.plans().is_empty().then_some(()));
+    }
+
     /// The processes of the home's nodes, by what they execute.
     pub fn nodes(&self) -> Vec<u32> {
         let all = processes::of(self.root());

@@ -6,6 +6,7 @@
 mod heights;
 mod interruptions;
 mod plans;
+mod random_moments;
 mod stops;
 mod supervision;
 mod switching;

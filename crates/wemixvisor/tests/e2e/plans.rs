@@ -210,7 +210,7 @@ fn b12_a_plan_whose_height_passed_while_the_supervisor_was_down() {
     let _supervisor = home.start();
     home.committed("v2");
     assert_eq!(home.started(), ["1.0.0", "2.0.0"], "the old program was not started again");
-    assert!(home.plans().is_empty());
+    home.nothing_is_planned();
 }
 
 #[test]
@@ -344,5 +344,28 @@ fn b15_two_plans_in_a_row_are_carried_out_in_order_each_once() {
     assert_eq!(home.started(), ["1.0.0", "2.0.0", "3.0.0"]);
     let names: Vec<_> = home.history().iter().map(|entry| entry["name"].clone()).collect();
     assert_eq!(names, ["v3", "v2"]);
-    assert!(home.plans().is_empty());
+    home.nothing_is_planned();
+}
+
+#[test]
+fn b15_a_new_plan_under_the_name_of_one_that_is_rolled_back_is_not_lost() {
+    let home = home();
+    home.install("v2", &Program::practice("2.0.0").with("--fail-start=bad flag"));
+    let _supervisor = home.start();
+    home.sees_head(2);
+    home.plan("v2", 3);
+    home.sees("it goes back", |status| status["upgrade"]["going_back"] == true);
+    home.plan("v2", 1_000_000);
+    assert_eq!(home.finished("v2")["outcome"], "rolled_back");
+    shows(&home, &[("v2", 1_000_000)]);
+    // Once more at the very end, when the finished plan is just being taken off.
+    home.install("v3", &Program::practice("3.0.0").with("--fail-start=bad flag"));
+    home.plan("v3", 4);
+    assert_eq!(home.finished("v3")["outcome"], "rolled_back");
+    home.plan("v3", 2_000_000);
+    shows(&home, &[("v3", 2_000_000)]);
+    let head = home.status().unwrap()["chain"]["head"].as_u64().unwrap();
+    home.sees_head(head + 5);
+    assert_eq!(home.plans()[0]["height"], 2_000_000);
+    assert_eq!(home.started(), ["1.0.0", "2.0.0", "1.0.0", "3.0.0", "1.0.0"]);
 }

@@ -49,7 +49,7 @@ fn c16_nothing_before_the_height_and_the_whole_way_at_it() {
     assert_eq!(lines, [line("pre-stop"), line("pre-upgrade"), line("post-upgrade")]);
 
     // Nothing is pending, the history has it, the node runs with the very same arguments and environment.
-    home.wait("the plan leaves the file", || home.plans().is_empty().then_some(()));
+    home.nothing_is_planned();
     let status = home.status().unwrap();
     assert_eq!((&status["upgrades"], &status["upgrade"]), (&json!([]), &Value::Null));
     assert_eq!(home.history()[0]["name"], "v2");
@@ -210,7 +210,8 @@ fn c24_an_upgrade_can_be_called_off_before_the_stop() {
     let_go(&home);
     node.mine(5);
     home.sees_head(55);
-    assert!(node.runs() && home.started() == ["1.0.0"] && home.plans().is_empty());
+    assert!(node.runs() && home.started() == ["1.0.0"]);
+    home.nothing_is_planned();
     assert_eq!(home.signals(node.pid, "SIGTERM"), 0);
 }
 
@@ -235,6 +236,7 @@ fn seed_the_new_node_is_killed_while_it_starts_and_the_old_one_comes_back() {
     assert_eq!(home.started(), ["1.0.0", "2.0.0", "1.0.0"]);
     let pinned = home.status().unwrap()["pinned"].clone();
     assert_eq!(pinned[0]["name"], "v2", "{pinned}");
+    home.nothing_is_planned();
     // It is not tried again by itself, though the height is past and the plan is put back.
     home.plan("v2", 60);
     back.set_head(70);
