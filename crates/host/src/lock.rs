@@ -4,9 +4,18 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::process::ProcessStat;
 
 /// The lock's name in the wemixvisor directory.
 pub const SUPERVISOR_LOCK: &str = "wemixvisor.lock";
+
+/// A child that was just forked becomes another program within milliseconds; this is for a machine that swaps.
+const CHILD_LETS_GO: Duration = Duration::from_secs(2);
+
+/// How often the lock is tried meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The right to be the supervisor of a home, held until dropped.
 #[derive(Debug)]
@@ -39,6 +48,10 @@ pub enum LockError {
 
 impl SupervisorLock {
     /// Takes the lock in the wemixvisor directory `dir` and writes this process's id into it.
+    ///
+    /// A supervisor that is killed while it starts a child leaves the lock to that child for as long as the child
+    /// needs to become another program: where the holder that is written down has ended, that is waited for.
+    #[allow(clippy::disallowed_methods)] // A limit on waiting, measured where one waits.
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join(SUPERVISOR_LOCK);
         let failed = |what| {
@@ -52,19 +65,33 @@ impl SupervisorLock {
             .truncate(false)
             .open(&path)
             .map_err(failed("open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(LockError::Held { pid: read_pid(&mut file), path }),
-            Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let pid = read_pid(&mut file);
+                    if begun.elapsed() >= CHILD_LETS_GO || pid.is_none_or(runs) {
+                        return Err(LockError::Held { pid, path });
+                    }
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
+            }
         }
         write_pid(&mut file).map_err(failed("write"))?;
         Ok(Self { _file: file })
     }
 }
 
+fn runs(pid: u32) -> bool {
+    ProcessStat::of(pid).is_ok_and(|stat| !stat.ended())
+}
+
 /// The process id that the holder of a lock file wrote into it.
 pub(crate) fn read_pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
+    file.rewind().ok()?;
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
@@ -98,6 +125,26 @@ mod tests {
         while SupervisorLock::acquire(dir.path()).is_err() {
             assert!(start.elapsed().as_secs() < 10, "the lock is not free in time");
         }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // A process that has ended, to name its id.
+    fn a_dead_supervisors_child_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let mut file = File::create(dir.path().join(SUPERVISOR_LOCK)).unwrap();
+        file.write_all(format!("{}\n", dead.id()).as_bytes()).unwrap();
+        file.try_lock().unwrap();
+        assert!(
+            matches!(SupervisorLock::acquire(dir.path()), Err(LockError::Held { pid, .. }) if pid == Some(dead.id()))
+        );
+        let other = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| SupervisorLock::acquire(dir.path()));
+            drop(file);
+            waiting.join().unwrap()
+        });
+        other.unwrap();
     }
 
     #[test]
