@@ -31,6 +31,13 @@ fn main() -> ExitCode {
             args.remove(1);
             testnode::main_with_args(args.into_iter())
         }
+        #[cfg(feature = "testing")]
+        Some("crash-points") => {
+            let points = wemixvisor_host::trial::POINTS.map(str::to_owned).into_iter();
+            points.chain(wemixvisor_daemon::trial::points()).for_each(|point| println!("{point}"));
+            wemixvisor_host::trial::CALLS.iter().for_each(|call| println!("call:{call}"));
+            ExitCode::SUCCESS
+        }
         _ => commands::main(args),
     }
 }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use wemixvisor_core::settings::{Layers, Resolved, SettingError, TABLE, resolve};
+use wemixvisor_core::settings::{Layers, Resolved, SettingError, Settings, TABLE, resolve};
 
 /// The name of the file in the supervisor's own directory.
 pub const FILE_NAME: &str = "config.toml";
@@ -95,7 +95,7 @@ pub fn load(given: &Given) -> Result<Loaded, LoadError> {
     let mut layers = Layers { file: None, env: environment(given)?, flags: flags(given)? };
     let usual_dir = match &given.config {
         Some(_) => None,
-        None => Some(own_dir(&layers, &given.cwd)?),
+        None => Some(roots_of(&layers, &given.cwd)?.own_dir()),
     };
     let file = match (&given.config, &usual_dir) {
         (Some(config), _) => given.cwd.join(config),
@@ -117,9 +117,18 @@ pub fn load(given: &Given) -> Result<Loaded, LoadError> {
     }
 }
 
-/// The supervisor's own directory as far as it is known without the file.
-fn own_dir(layers: &Layers, cwd: &Path) -> Result<PathBuf, LoadError> {
-    let roots = ["home", "wemixvisor_dir"];
+/// Where everything lies, as far as environment and flags tell: enough to find a running supervisor when the file
+/// cannot be used. All other settings have their defaults.
+///
+/// # Errors
+/// A root that is not valid.
+pub fn roots(given: &Given) -> Result<Settings, LoadError> {
+    let layers = Layers { file: None, env: environment(given)?, flags: flags(given)? };
+    roots_of(&layers, &given.cwd)
+}
+
+fn roots_of(layers: &Layers, cwd: &Path) -> Result<Settings, LoadError> {
+    let roots = ["home", "wemixvisor_dir", "data_dir", "name"];
     let is_root = |key: &str| roots.contains(&key);
     let of_root = |name: &str| {
         name == "HOME" || TABLE.iter().any(|setting| setting.env == name && is_root(setting.key))
@@ -131,7 +140,7 @@ fn own_dir(layers: &Layers, cwd: &Path) -> Result<PathBuf, LoadError> {
     };
     let mut settings = resolve(&alone).map_err(LoadError::Invalid)?.settings;
     settings.home = absolute(cwd, &settings.home);
-    Ok(settings.own_dir())
+    Ok(settings)
 }
 
 /// The environment as text. Variables of others may be anything.

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use wemixvisor_core::settings::Settings;
 use wemixvisor_host::home::Home;
 
 use crate::arguments::{self, Arguments, Command, Cut, Global};
@@ -130,18 +131,33 @@ impl Context {
     /// The settings, and the home they name, for a node with these arguments.
     fn home(&self) -> Result<(Loaded, Home), Failure> {
         let loaded = self.settings()?;
-        let settings = &loaded.resolved.settings;
-        let data = settings.data_dir_for(&self.node_args);
-        let home = Home::new(&settings.home, Some(&settings.own_dir()), Some(&data), &settings.name)
-            .map_err(|error| Failure::usage(error.to_string()))?;
+        let home = self.home_of(&loaded.resolved.settings)?;
         Ok((loaded, home))
     }
 
-    /// The settings, the home, and its supervisor.
-    fn place(&self) -> Result<(Loaded, Home, Live), Failure> {
-        let (loaded, home) = self.home()?;
+    /// The settings, the home, and its supervisor. A file that cannot be used does not keep anybody from a
+    /// supervisor that runs: then only the roots are known, and the file's fault is said.
+    fn place(&self) -> Result<(Settings, Home, Live), Failure> {
+        let settings = match self.settings() {
+            Ok(loaded) => loaded.resolved.settings,
+            Err(failure) => {
+                let settings = settings::roots(&self.given(None))?;
+                if !self.home_of(&settings)?.socket().exists() {
+                    return Err(failure);
+                }
+                self.screen.note(&format!("wemixvisor: {}", failure.message));
+                settings
+            }
+        };
+        let home = self.home_of(&settings)?;
         let live = Live::of(&home);
-        Ok((loaded, home, live))
+        Ok((settings, home, live))
+    }
+
+    fn home_of(&self, settings: &Settings) -> Result<Home, Failure> {
+        let data = settings.data_dir_for(&self.node_args);
+        Home::new(&settings.home, Some(&settings.own_dir()), Some(&data), &settings.name)
+            .map_err(|error| Failure::usage(error.to_string()))
     }
 }
 

@@ -22,8 +22,8 @@ const AGAIN_EVERY: Duration = Duration::from_secs(1);
 const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
 
 pub(super) async fn status(context: &Context, watch: bool) -> Result<u8, Failure> {
-    let (loaded, home, live) = context.place()?;
-    let settings = &loaded.resolved.settings;
+    let (settings, home, live) = context.place()?;
+    let settings = &settings;
     if !watch {
         let status = take(&live, &home, settings).await?;
         context.screen.result(&draw(context, &status, &home, settings), &status)?;

@@ -30,9 +30,9 @@ struct StopJson {
 }
 
 pub(super) async fn stop(context: &Context) -> Result<u8, Failure> {
-    let (loaded, home, live) = context.place()?;
+    let (settings, home, live) = context.place()?;
     let Some(status) = live.status().await? else {
-        let files = Files::read(&home, &loaded.resolved.settings)?;
+        let files = Files::read(&home, &settings)?;
         return Err(not_running(files.snapshot().node.pid));
     };
     let pid = status.supervisor.as_ref().map_or(0, |supervisor| supervisor.pid);

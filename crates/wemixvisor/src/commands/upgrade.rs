@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use wemixvisor_core::engine::port::Order;
 use wemixvisor_core::plan::PlanName;
+use wemixvisor_core::settings::Settings;
 use wemixvisor_daemon::api::wire;
 use wemixvisor_daemon::control::Method;
 use wemixvisor_host::home::Home;
@@ -18,7 +19,6 @@ use crate::files::Files;
 use crate::follow::{self, Watched};
 use crate::live::{self, Live};
 use crate::render;
-use crate::settings::Loaded;
 
 /// Said when the plan file was changed and no supervisor runs.
 const LATER: &str = "no supervisor runs: it is seen by the next one that is started";
@@ -34,12 +34,12 @@ struct MessageJson {
 }
 
 pub(super) async fn upgrade(context: &Context, command: Upgrade) -> Result<u8, Failure> {
-    let (loaded, home, live) = context.place()?;
+    let (settings, home, live) = context.place()?;
     match command {
-        Upgrade::Schedule(given) => schedule::schedule(context, &loaded, &home, &live, &given).await,
-        Upgrade::List => list(context, &loaded, &home, &live).await,
-        Upgrade::Status { follow } => status(context, &loaded, &home, &live, follow).await,
-        Upgrade::Cancel { name } => cancel(context, &loaded, &home, &live, name).await,
+        Upgrade::Schedule(given) => schedule::schedule(context, &settings, &home, &live, &given).await,
+        Upgrade::List => list(context, &settings, &home, &live).await,
+        Upgrade::Status { follow } => status(context, &settings, &home, &live, follow).await,
+        Upgrade::Cancel { name } => cancel(context, &settings, &home, &live, name).await,
         Upgrade::Apply { name, force, no_wait } => {
             let query = if force { "?force=true" } else { "" };
             let path = format!("/api/v1/upgrades/{}/apply{query}", read_name(&name)?);
@@ -52,7 +52,7 @@ pub(super) async fn upgrade(context: &Context, command: Upgrade) -> Result<u8, F
         Upgrade::Rollback { no_wait } => {
             carry_out::carry_out(context, &live, "/api/v1/upgrades/rollback", no_wait).await
         }
-        Upgrade::History { limit } => history(context, &loaded, &home, &live, limit).await,
+        Upgrade::History { limit } => history(context, &settings, &home, &live, limit).await,
     }
 }
 
@@ -60,8 +60,8 @@ fn read_name(name: &str) -> Result<PlanName, Failure> {
     name.parse().map_err(|error: wemixvisor_core::plan::BadName| Failure::usage(error.to_string()))
 }
 
-async fn list(context: &Context, loaded: &Loaded, home: &Home, live: &Live) -> Result<u8, Failure> {
-    let (upgrades, problem) = planned(loaded, home, live).await?;
+async fn list(context: &Context, settings: &Settings, home: &Home, live: &Live) -> Result<u8, Failure> {
+    let (upgrades, problem) = planned(settings, home, live).await?;
     if let Some(problem) = problem {
         context.screen.note(&format!("wemixvisor: the plan file cannot be used: {problem}"));
     }
@@ -73,14 +73,14 @@ async fn list(context: &Context, loaded: &Loaded, home: &Home, live: &Live) -> R
 /// The scheduled upgrades, and what is wrong with the plan file. Without a supervisor a file that cannot be read is
 /// a failure: there are no plans read before.
 async fn planned(
-    loaded: &Loaded,
+    settings: &Settings,
     home: &Home,
     live: &Live,
 ) -> Result<(Vec<wire::Upgrade>, Option<String>), Failure> {
     if let Some(status) = live.status().await? {
         return Ok((status.upgrades, status.plan_problem));
     }
-    let files = Files::read(home, &loaded.resolved.settings)?;
+    let files = Files::read(home, &settings)?;
     let status = files.status();
     match status.plan_problem {
         Some(problem) => Err(Failure::failed(format!(
@@ -93,7 +93,7 @@ async fn planned(
 
 async fn status(
     context: &Context,
-    loaded: &Loaded,
+    settings: &Settings,
     home: &Home,
     live: &Live,
     follow: bool,
@@ -114,7 +114,7 @@ async fn status(
     let (status, at) = match at {
         Some(at) => (live.get("/api/v1/upgrades/status").await?, at),
         None => {
-            let snapshot = Files::read(home, &loaded.resolved.settings)?.snapshot();
+            let snapshot = Files::read(home, &settings)?.snapshot();
             (wire::UpgradeStatus::of(&snapshot), snapshot.at.into())
         }
     };
@@ -132,20 +132,20 @@ fn upcoming(status: &wire::Status) -> String {
 
 async fn cancel(
     context: &Context,
-    loaded: &Loaded,
+    settings: &Settings,
     home: &Home,
     live: &Live,
     name: Option<String>,
 ) -> Result<u8, Failure> {
     let name = match name {
         Some(name) => read_name(&name)?,
-        None => only_one(planned(loaded, home, live).await?.0)?,
+        None => only_one(planned(settings, home, live).await?.0)?,
     };
     let path = format!("/api/v1/upgrades/{name}");
     let (message, supervised) = match live.order_if_running(Method::DELETE, &path, None).await? {
         Some(answer) => (live::message(&answer), true),
         None => {
-            Files::read(home, &loaded.resolved.settings)?.order(Order::Cancel(name.clone()))?;
+            Files::read(home, &settings)?.order(Order::Cancel(name.clone()))?;
             (format!("upgrade {name} is no longer scheduled"), false)
         }
     };
@@ -174,7 +174,7 @@ fn only_one(mut planned: Vec<wire::Upgrade>) -> Result<PlanName, Failure> {
 
 async fn history(
     context: &Context,
-    loaded: &Loaded,
+    settings: &Settings,
     home: &Home,
     live: &Live,
     limit: usize,
@@ -182,7 +182,7 @@ async fn history(
     let limit = limit.clamp(1, MAX_HISTORY);
     let history = match live.get_if_running(&format!("/api/v1/history?limit={limit}")).await? {
         Some(history) => history,
-        None => Files::read(home, &loaded.resolved.settings)?.history(limit)?,
+        None => Files::read(home, &settings)?.history(limit)?,
     };
     let text = render::upgrade::history(&history.history, &TimeZone::system());
     context.screen.result(&text, &history)?;

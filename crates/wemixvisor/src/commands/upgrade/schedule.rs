@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use wemixvisor_core::engine::port::Order;
+use wemixvisor_core::settings::Settings;
 use wemixvisor_daemon::api::request::{self, Scheduling};
 use wemixvisor_daemon::control::Method;
 use wemixvisor_host::home::Home;
@@ -13,7 +14,6 @@ use crate::failure::Failure;
 use crate::files::Files;
 use crate::live::{self, Live};
 use crate::render::number;
-use crate::settings::Loaded;
 
 /// What `upgrade schedule --json` prints.
 #[derive(Debug, Serialize)]
@@ -25,7 +25,7 @@ struct ScheduleJson {
 
 pub(super) async fn schedule(
     context: &Context,
-    loaded: &Loaded,
+    settings: &Settings,
     home: &Home,
     live: &Live,
     given: &Schedule,
@@ -42,7 +42,7 @@ pub(super) async fn schedule(
             .result(&message, &ScheduleJson { message: message.clone(), upgrade, supervised: true })?;
         return Ok(0);
     }
-    let settings = &loaded.resolved.settings;
+    let settings = &settings;
     let name = plan.name.clone();
     let message = format!("upgrade {name} is scheduled at height {}", number(plan.height));
     Files::read(home, settings)?.order(Order::Schedule { plan: Box::new(plan), force })?;
