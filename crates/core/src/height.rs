@@ -201,7 +201,7 @@ impl HeightView {
     /// How far the newest block's own time lies behind the wall clock; `None` where the source does not say.
     pub fn lag(&self) -> Option<Duration> {
         let seen = self.head?;
-        seen.head.block_time.map(|seconds| lag(seconds, seen.at.wall))
+        lag_of(seen.head, seen.at.wall)
     }
 
     fn estimate_pace(&mut self) {
@@ -211,6 +211,12 @@ impl HeightView {
             self.block_time = Some(Duration::from_millis(per_block));
         }
     }
+}
+
+/// How far a head lies behind the moment `at`, where its source says when it was made. The genesis block was never
+/// made: its time is what somebody wrote into a file, often 0.
+pub fn lag_of(head: Head, at: WallMs) -> Option<Duration> {
+    head.block_time.filter(|_| head.height > 0).map(|seconds| lag(seconds, at))
 }
 
 /// How far a block with the time `block_seconds` lies behind the moment `at`.
@@ -319,5 +325,7 @@ mod tests {
         assert_eq!(view.lag(), None);
         view.head_seen(0, Head { block_time: Some(990), ..head(1) }, at(0));
         assert_eq!(view.lag(), Some(Duration::from_secs(10)));
+        view.head_seen(0, Head { block_time: Some(0), ..head(0) }, at(0));
+        assert_eq!(view.lag(), None, "the time of block 0 says nothing");
     }
 }

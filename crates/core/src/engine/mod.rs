@@ -432,8 +432,8 @@ impl Engine {
             if let Some(hash) = head.hash {
                 self.heights.remember_hash(head.height, hash);
             }
-            if let Some(seconds) = head.block_time {
-                self.reference.lag_ms = Some(millis(crate::height::lag(seconds, now.wall)));
+            if let Some(lag) = crate::height::lag_of(head, now.wall) {
+                self.reference.lag_ms = Some(millis(lag));
             }
         }
     }

@@ -360,6 +360,10 @@ impl Engine {
                 out.effects.push(Effect::EditPlans { ticket: None, edit: PlanEdit::finished(plan) });
             }
         }
+        if outcome == Outcome::Committed {
+            // That was the old program. The new one is asked again at once.
+            self.reference.client_version = None;
+        }
         self.probe.next = now.mono;
         if !self.node.has_process() && self.node.wanted {
             let why =

@@ -105,6 +105,17 @@ fn the_version_is_expected_by_itself_where_old_answers_allow_it() {
 }
 
 #[test]
+fn what_the_old_program_called_itself_is_never_said_of_the_new_one() {
+    let mut world = World::with_plans(vec![plan("v2", 110, SwitchMode::At)]);
+    world.run_to_head(110);
+    world.run_to("the commit", 60_000, |world| world.disk.history.len() == 1);
+    let said = |world: &mut World| world.snapshot().node.client_version;
+    assert!(said(&mut world).is_none_or(|said| said.contains("2.0")));
+    world.run_for(1_000);
+    assert!(said(&mut world).is_some_and(|said| said.contains("2.0")), "asked at once");
+}
+
+#[test]
 fn a_good_but_slow_program_is_not_rolled_back() {
     let world = upgrade_with(
         |program| {
