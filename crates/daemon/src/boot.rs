@@ -22,6 +22,7 @@ use wemixvisor_host::keeper::KeeperState;
 use wemixvisor_host::link::{self, LinkError};
 use wemixvisor_host::lock::{LockError, SupervisorLock};
 use wemixvisor_host::store::{Store, StoreError};
+use wemixvisor_host::trial::{self, crash_point};
 use wemixvisor_host::watch::{FileWatch, WatchError};
 
 use crate::clock::Clock;
@@ -142,6 +143,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     // Before anything is started: a signal must not find us unprepared.
     listen_to_signals(&tell, &reload).map_err(system("listen to signals"))?;
     let lock = SupervisorLock::acquire(home.wemixvisor())?;
+    crash_point("boot.locked");
     write_pid(&home).map_err(system("write the pid file"))?;
     durable::create_dirs(&home.logs())?;
     durable::create_dirs(home.data())?;
@@ -156,13 +158,15 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     // The keeper starts while the store is opened.
     tokio::task::yield_now().await;
     let mut store = Store::open(&home.state())?;
+    crash_point("boot.store");
     let (keeping, state, events) = match finding.await {
         Ok(found) => found?,
         Err(error) => return Err(system("start the keeper")(std::io::Error::other(error))),
     };
+    crash_point("boot.keeper");
     let home = Arc::new(home);
     let settings = Arc::new(settings);
-    let environment = Arc::new(environment);
+    let environment = Arc::new(trial::without_orders(environment));
     let recorded = Recorded::read(&store)?;
     let given_line = CommandLine::of(node_args);
     let line = match &recorded.facts.line {
@@ -188,7 +192,9 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         stagger: stagger(&mut store)?,
     };
     let (core, first) = Engine::boot(boot, clock.now());
+    crash_point("boot.decided");
     write(&mut store, &first.entries)?;
+    crash_point("boot.written");
     let data = home.data();
     if recorded.data_dir.is_none_or(|known| home.root().join(known) != data) {
         store.write(|batch| recorded::set_data_dir(batch, home.root(), data))?;

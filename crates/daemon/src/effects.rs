@@ -18,6 +18,7 @@ use wemixvisor_core::upgrade::Step;
 use wemixvisor_host::home::{Home, Hook};
 use wemixvisor_host::hooks::{HookExit, run_hook};
 use wemixvisor_host::keeper::{self, DATA_DIR_LOCK, FileIdentity, LogPolicy, SpawnError};
+use wemixvisor_host::trial::crash_point;
 use wemixvisor_host::{durable, link, process};
 
 use crate::handle::Message;
@@ -170,6 +171,7 @@ impl Effects {
         let program = self.home.program(&launch.target);
         let verified = launch.sha256.is_some();
         self.report(async move {
+            crash_point("launch.asked");
             let mut outcome = keeping.spawn(order.clone()).await;
             if let (Err(SpawnError::Changed { .. }), false) = (&outcome, verified)
                 && let Ok(identity) = FileIdentity::at(&program)
@@ -178,6 +180,7 @@ impl Effects {
                 // differ from.
                 outcome = keeping.spawn(keeper::Launch { identity, ..order }).await;
             }
+            crash_point("launch.answered");
             match outcome {
                 Ok(pid) => Input::NodeUp { launch: id, pid },
                 Err(error) => Input::LaunchFailed { launch: id, reason: said(&error) },
@@ -243,6 +246,7 @@ impl Effects {
         let limit = self.settings.hooks.time_limit;
         let mailbox = self.mailbox.clone();
         self.hook = Some(tokio::spawn(async move {
+            crash_point("hook.begun");
             let mut result = Ok(String::new());
             for path in paths {
                 let mut log = |line: &str| tracing::info!("{}: {line}", path.display());
@@ -257,6 +261,7 @@ impl Effects {
                     break;
                 }
             }
+            crash_point("hook.ended");
             let _ = mailbox.send(Message::Happened(Input::HookEnded { step, result })).await;
         }));
     }

@@ -12,12 +12,14 @@ use wemixvisor_core::engine::port::{Decision, Effect, Entry, Event, ExitWith, Hi
 use wemixvisor_core::settings::{Applies, Settings};
 use wemixvisor_host::digest::Digest;
 use wemixvisor_host::store::{Batch, Store, StoreError};
+use wemixvisor_host::trial::crash_point_of;
 
 use crate::clock::Clock;
 use crate::effects::{Effects, Standing};
 use crate::handle::{Message, RecordedEvent};
 use crate::preparing::said;
 use crate::recorded;
+use crate::trial;
 
 /// A decision that could not be written down is tried again so often.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
@@ -201,9 +203,12 @@ impl Loop {
                         pid: self.core.node_pid(),
                         head: self.core.head(),
                     };
+                    let place = trial::effect(&effect);
+                    crash_point_of(|| format!("{place}.before"));
                     if let Some(input) = self.effects.perform(effect, &standing) {
                         self.waiting.push_back(input);
                     }
+                    crash_point_of(|| format!("{place}.after"));
                     if asks_node && let Some(sources) = self.effects.sources_now() {
                         self.core.set_sources(sources);
                     }
@@ -232,12 +237,18 @@ impl Loop {
 
 /// Writes a decision's entries down: all or nothing. Then the log hears of its events.
 pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<(), StoreError> {
-    let fill = |batch: &mut Batch<'_>| entries.iter().try_for_each(|entry| write_one(batch, entry));
+    let fill = |batch: &mut Batch<'_>| {
+        entries.iter().try_for_each(|entry| write_one(batch, entry))?;
+        crash_point_of(|| trial::batch(entries, "inside"));
+        Ok(())
+    };
+    crash_point_of(|| trial::batch(entries, "before"));
     if between_stop_and_start(entries) {
         store.write_unforced(fill)?
     } else {
         store.write(fill)?
     };
+    crash_point_of(|| trial::batch(entries, "after"));
     let events = || {
         entries.iter().filter_map(|entry| if let Entry::Event(event) = entry { Some(event) } else { None })
     };

@@ -11,6 +11,7 @@ use wemixvisor_core::exit;
 use wemixvisor_host::keeper::{
     AdoptHint, Found, Keeper, KeeperError, KeeperEvent, KeeperState, Launch, LogPolicy, SpawnError,
 };
+use wemixvisor_host::trial::crash_point;
 
 use crate::handle::Message;
 use crate::recorded::node_exit;
@@ -118,12 +119,16 @@ impl Keeping {
     /// Sends the one SIGTERM.
     pub(crate) async fn terminate(&self) {
         lock(&self.shared.node).1 = true;
+        crash_point("term.asked");
         said("SIGTERM", self.keeper().terminate().await);
+        crash_point("term.answered");
     }
 
     /// Sends SIGKILL.
     pub(crate) async fn kill(&self) {
+        crash_point("kill.asked");
         said("SIGKILL", self.keeper().kill().await);
+        crash_point("kill.answered");
     }
 
     /// Sends SIGQUIT.

@@ -16,6 +16,7 @@ mod mirror;
 mod preparing;
 pub mod recorded;
 mod sources;
+pub mod trial;
 
 pub use boot::{BootError, Reload, Start, run};
 pub use handle::{Gone, Handle, RecordedEvent};

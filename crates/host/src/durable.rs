@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::NamedTempFile;
 
 use crate::digest::{Digest, copy_and_digest};
+use crate::trial::{self, crash_point, fault};
 
 /// The end of a temporary file's name. Its beginning is a dot and the name of the file it is to become.
 pub(crate) const TEMPORARY: &str = ".wv-tmp";
@@ -95,14 +96,22 @@ pub fn write_atomic_if(
     still: impl FnOnce() -> bool,
 ) -> Result<bool, DurableError> {
     let not_changed = |source| DurableError::NotChanged { doing: "write", path: path.into(), source };
+    crash_point("file.begun");
     let mut file = temporary_beside(path, mode).map_err(not_changed)?;
-    file.write_all(bytes).map_err(not_changed)?;
-    file.as_file().sync_all().map_err(not_changed)?;
+    fault("file.write").and_then(|()| file.write_all(bytes)).map_err(not_changed)?;
+    crash_point("file.written");
+    fault("file.force").and_then(|()| file.as_file().sync_all()).map_err(not_changed)?;
+    crash_point("file.forced");
     if !still() {
         return Ok(false);
     }
+    fault("file.replace").map_err(not_changed)?;
+    trial::about_to_replace(path);
     file.persist(path).map_err(|error| not_changed(error.error))?;
-    sync_dir_of(path).map(|()| true)
+    crash_point("file.replaced");
+    sync_dir_of(path)?;
+    crash_point("file.done");
+    Ok(true)
 }
 
 /// Makes `to` a copy of `from` with these permission bits, replacing what was there, after reading the copy
@@ -116,13 +125,19 @@ pub fn copy_atomic(from: &Path, to: &Path, mode: u32) -> Result<Digest, DurableE
     let mut source = File::open(from).map_err(unreadable)?;
     let mut file = temporary_beside(to, mode).map_err(not_changed)?;
     let (expected, _) = copy_and_digest(&mut source, file.as_file_mut()).map_err(not_changed)?;
-    file.as_file().sync_all().map_err(not_changed)?;
+    crash_point("file.written");
+    fault("file.force").and_then(|()| file.as_file().sync_all()).map_err(not_changed)?;
+    crash_point("file.forced");
     let found = Digest::of_file(file.path()).map_err(not_changed)?;
     if found != expected {
         return Err(DurableError::CopyDiffers { path: from.into(), expected, found });
     }
+    fault("file.replace").map_err(not_changed)?;
+    trial::about_to_replace(to);
     file.persist(to).map_err(|error| not_changed(error.error))?;
+    crash_point("file.replaced");
     sync_dir_of(to)?;
+    crash_point("file.done");
     Ok(found)
 }
 
@@ -134,13 +149,21 @@ pub fn copy_atomic(from: &Path, to: &Path, mode: u32) -> Result<Digest, DurableE
 pub fn replace_link(link: &Path, target: &Path) -> Result<(), DurableError> {
     let not_changed =
         |source| DurableError::NotChanged { doing: "replace the link", path: link.into(), source };
+    crash_point("link.begun");
+    fault("link.make").map_err(not_changed)?;
     let temporary = tempfile::Builder::new()
         .prefix(&prefix(link))
         .suffix(TEMPORARY)
         .make_in(parent(link), |path| std::os::unix::fs::symlink(target, path))
         .map_err(not_changed)?;
+    crash_point("link.made");
+    fault("link.replace").map_err(not_changed)?;
+    trial::about_to_replace(link);
     temporary.persist(link).map_err(|error| not_changed(error.error))?;
-    sync_dir_of(link)
+    crash_point("link.replaced");
+    sync_dir_of(link)?;
+    crash_point("link.done");
+    Ok(())
 }
 
 /// Makes a directory and the missing ones above it, each durably. The answer is the ones that were made,
@@ -153,7 +176,7 @@ pub fn create_dirs(path: &Path) -> Result<Vec<PathBuf>, DurableError> {
         path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
     let mut made = Vec::new();
     for dir in missing.into_iter().rev() {
-        match fs::create_dir(dir) {
+        match fault("dir.make").and_then(|()| fs::create_dir(dir)) {
             Ok(()) => {}
             // Somebody else was quicker.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => continue,
@@ -205,9 +228,12 @@ fn remove_older_than(dir: &Path, age: Duration) -> Result<usize, DurableError> {
 /// # Errors
 /// [`DurableError::NotForced`], naming the directory.
 pub fn sync_dir(dir: &Path) -> Result<(), DurableError> {
-    File::open(dir)
+    fault("dir.force")
+        .and_then(|()| File::open(dir))
         .and_then(|dir| dir.sync_all())
-        .map_err(|source| DurableError::NotForced { path: dir.into(), source })
+        .map_err(|source| DurableError::NotForced { path: dir.into(), source })?;
+    trial::forced(dir);
+    Ok(())
 }
 
 fn sync_dir_of(path: &Path) -> Result<(), DurableError> {
@@ -219,6 +245,7 @@ fn sync_dir_of(path: &Path) -> Result<(), DurableError> {
 
 /// An open temporary file beside `path`, on the same file system, removed again unless it is persisted.
 fn temporary_beside(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    fault("file.make")?;
     let file = tempfile::Builder::new().prefix(&prefix(path)).suffix(TEMPORARY).tempfile_in(parent(path))?;
     // Not by the open call: the process's umask must not decide.
     file.as_file().set_permissions(Permissions::from_mode(mode))?;

@@ -15,4 +15,5 @@ pub mod process;
 pub mod program;
 mod run;
 pub mod store;
+pub mod trial;
 pub mod watch;

@@ -16,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::digest::Digest;
 use crate::durable::{self, DurableError};
 use crate::home::Home;
+use crate::trial::{crash_point, fault};
 
 /// The longest plan file, in bytes (PRODUCT.md section 3).
 pub const MAX_SIZE: u64 = 1024 * 1024;
@@ -116,8 +117,10 @@ pub fn edit<E>(
     let path = home.plan_file();
     durable::create_dirs(durable::parent(&path)).map_err(PlanFileIoError::from)?;
     let _lock = lock(&path)?;
+    crash_point("plans.locked");
     for _ in 0..TRIES {
         let found = read_at(&path)?;
+        crash_point("plans.read");
         let before = found.as_ref().map(|content| content.digest);
         let text = change(found.map(|content| content.text)).map_err(EditError::Refused)?;
         let digest = Digest::of_bytes(text.as_bytes());
@@ -125,6 +128,7 @@ pub fn edit<E>(
             return Err(PlanFileIoError::TooLarge(path).into());
         }
         if before == Some(digest) || replace(&path, &text, before)? {
+            crash_point("plans.done");
             return Ok(PlanFileContent { digest, text });
         }
     }
@@ -133,6 +137,7 @@ pub fn edit<E>(
 
 fn read_at(path: &Path) -> Result<Option<PlanFileContent>, PlanFileIoError> {
     let unreadable = |source| PlanFileIoError::Unreadable { path: path.into(), source };
+    fault("plans.read").map_err(unreadable)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -184,6 +189,7 @@ fn lock(plan_file: &Path) -> Result<File, PlanFileIoError> {
     path.push(".lock");
     let path = PathBuf::from(path);
     let no_lock = |source| PlanFileIoError::NoLock { path: path.clone(), source };
+    fault("plans.lock").map_err(no_lock)?;
     // Opened for reading: whoever may read the lock file can lock it, also when root made it.
     let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC;
     let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(NEW_MODE))

@@ -20,6 +20,8 @@ use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::trial::fault;
+
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -98,6 +100,7 @@ impl Run<'_> {
 
     #[allow(clippy::disallowed_methods)] // One of the rooms where processes are started.
     fn spawn(&self) -> io::Result<(Group, OwnedFd)> {
+        fault("hook.start")?;
         let (ours, theirs) = io::pipe()?;
         // The command goes out of scope here, and with it our copies of their end of the pipe.
         let child = Command::new(self.program)

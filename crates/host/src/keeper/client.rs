@@ -18,6 +18,7 @@ use super::link::{self, Order};
 use super::protocol::{Answer, Ask, SpawnFailure};
 use super::{KEEPER_LOCK, KEEPER_LOG, MODE, adopt, launch::NODE_LOCK, records, socket};
 use crate::lock::read_pid;
+use crate::trial::fault;
 
 /// How long a keeper may take for a small thing. It needs microseconds; this is for a machine that swaps.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -330,6 +331,7 @@ fn unexpected(answer: Answer) -> KeeperError {
 /// The keeper is a child until we die; collecting it is then the business of whoever gets it.
 #[allow(clippy::disallowed_methods)] // This is the place where the keeper is started.
 fn spawn_keeper(dir: &Path, program: &Path, socket: OwnedFd) -> io::Result<()> {
+    fault("keeper.start")?;
     let log = OpenOptions::new().append(true).create(true).open(dir.join(KEEPER_LOG));
     let mut command = Command::new(program);
     command.arg(MODE).arg("--dir").arg(dir).stdin(Stdio::inherit()).stdout(socket);

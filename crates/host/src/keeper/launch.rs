@@ -34,6 +34,7 @@ use super::facts::{FileIdentity, Launch};
 use super::protocol::SpawnFailure;
 use super::records;
 use crate::process::{ProcessStat, holders_of};
+use crate::trial::{crash_point, fault};
 
 /// The lock file in the wemixvisor directory that a node holds while it lives.
 pub(super) const NODE_LOCK: &str = "node.lock";
@@ -65,7 +66,9 @@ pub(super) fn launch(dir: &Path, launch: &Launch) -> Result<Launched, SpawnFailu
         // Whatever the lock says (somebody may have removed its file): it runs.
         return Err(SpawnFailure::StillRuns { lock: dir.join(NODE_LOCK), holders: vec![node.pid] });
     }
+    crash_point("keeper.spawn.begun");
     let locks = take_locks(dir, &launch.locks)?;
+    crash_point("keeper.spawn.locked");
     check_path(launch)?;
     let (output, node_end) = output_pipe().map_err(|error| prepare("make the output pipe", error))?;
     if !launch.cwd.is_dir() {
@@ -74,11 +77,14 @@ pub(super) fn launch(dir: &Path, launch: &Launch) -> Result<Launched, SpawnFailu
     }
     // If we are killed between here and the new record, an old one must not speak for the new node.
     records::forget_node(dir).map_err(|error| prepare("forget the last node", error))?;
+    crash_point("keeper.spawn.forgotten");
     let pid = execute(launch, node_end, &locks)?;
+    crash_point("keeper.spawn.executed");
     drop(locks);
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| {
+    let watched = fault("keeper.spawn.watch").and_then(|()| Ok(pidfd_open(pid, PidfdFlags::empty())?));
+    let pidfd = watched.map_err(|error| {
         let _ = rustix::process::kill_process(pid, Signal::KILL);
-        prepare("watch the new process", error.into())
+        prepare("watch the new process", error)
     })?;
     let number = pid.as_raw_nonzero().get() as u32;
     if !executes(number, launch) {
@@ -120,6 +126,7 @@ fn take_locks(dir: &Path, further: &[PathBuf]) -> Result<Vec<File>, SpawnFailure
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
+    fault("keeper.spawn.lock")?;
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
@@ -154,6 +161,7 @@ fn check_path(launch: &Launch) -> Result<(), SpawnFailure> {
 /// A pipe whose reading end does not block, and whose other end is opened for reading *and* writing: the node is
 /// then a reader of its own pipe, and without a keeper its writes fill the pipe instead of killing it (SIGPIPE).
 fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    fault("keeper.spawn.pipe")?;
     let (output, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     // Best effort: a smaller pipe works as well.
     let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE_BYTES);
@@ -182,6 +190,7 @@ fn execute(launch: &Launch, node_end: OwnedFd, locks: &[File]) -> Result<Pid, Sp
             let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(fd) };
             fcntl_setfd(fd, FdFlags::empty())?;
         }
+        crash_point("keeper.spawn.forked");
         Err(image.execute())
     };
     // SAFETY: the keeper has one thread, so at the fork nothing is locked or half changed by another one, and the
@@ -201,6 +210,7 @@ fn execute(launch: &Launch, node_end: OwnedFd, locks: &[File]) -> Result<Pid, Sp
 /// Spawns. A program that was just written may still be open for writing in a process that some other program is
 /// about to execute; that passes in a moment.
 fn spawn(command: &mut Command) -> io::Result<Child> {
+    fault("keeper.spawn.fork")?;
     for _ in 0..BUSY_TRIES {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::sleep(BUSY_WAIT),

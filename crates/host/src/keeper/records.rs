@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::facts::{NodeExit, NodeProcess};
+use crate::trial::{crash_point, fault};
 
 const NODE: &str = "node.json";
 const EXIT: &str = "node-exit.json";
@@ -49,6 +50,9 @@ fn read<T: DeserializeOwned>(dir: &Path, name: &str) -> Option<T> {
 #[allow(clippy::disallowed_methods)]
 fn write<T: Serialize>(dir: &Path, name: &str, record: &T) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.new"));
+    fault("keeper.note.write")?;
     fs::write(&temporary, serde_json::to_vec(record)?)?;
+    crash_point("keeper.note.written");
+    fault("keeper.note.replace")?;
     fs::rename(&temporary, dir.join(name))
 }

@@ -23,6 +23,7 @@ use super::{KEEPER_LOCK, launch, now_ms, oom, records, signals, socket};
 use crate::lock::{read_pid, write_pid};
 use crate::output::NodeLog;
 use crate::process::{boot_id, own_children, trees};
+use crate::trial::crash_point;
 
 /// How much output is moved at a time.
 const CHUNK: usize = 128 << 10;
@@ -136,7 +137,9 @@ impl Server {
         // A directory that we stand in could not be unmounted.
         rustix::process::chdir("/").map_err(io::Error::from).map_err(failed("change directory"))?;
         let lock = lock(&dir.join(KEEPER_LOCK)).map_err(failed("lock keeper.lock"))?;
+        crash_point("keeper.locked");
         let listener = socket::listen(&dir).map_err(failed("open keeper.sock"))?;
+        crash_point("keeper.ready");
         let last_exit = records::last_exit(&dir);
         Ok(Self {
             dir,
@@ -251,6 +254,7 @@ impl Server {
 
     fn node_ended(&mut self, status: WaitStatus, leftovers: Vec<u32>) {
         let Some(node) = self.node.take() else { return };
+        crash_point("keeper.exit.seen");
         let last_output = self.last_output(node.process.launch_id);
         let killed = matches!(status, WaitStatus::Signaled { signal: 9, .. }) && !node.process.kill_sent;
         let exit = NodeExit {
@@ -267,9 +271,11 @@ impl Server {
         };
         // Told first, written afterwards: the downtime runs. If nobody is there to be told, nobody waits.
         self.send(None, Answer::Exited { exit: exit.clone() });
+        crash_point("keeper.exit.told");
         if let Err(error) = records::note_exit(&self.dir, &exit) {
             eprintln!("wemixvisor keeper: cannot write down how the node ended: {error}");
         }
+        crash_point("keeper.exit.noted");
         self.last_exit = Some(exit);
     }
 
@@ -348,7 +354,11 @@ impl Server {
                 Err(error) => Answer::Failed { why: error.to_string() },
             },
             Ask::Quit => self.with_node(|node| node.quit()),
-            Ask::Kill => self.with_node(Running::kill),
+            Ask::Kill => self.with_node(|node| {
+                crash_point("keeper.kill.begun");
+                node.kill();
+                crash_point("keeper.kill.sent");
+            }),
             Ask::ReapRest { gently } => Answer::Rest { pids: self.reap_rest(gently) },
             Ask::Bye => Answer::Done,
             Ask::Spawn { .. } | Ask::Terminate | Ask::Unknown => Answer::Unsupported,
@@ -421,7 +431,9 @@ impl Server {
         };
         self.drains.push(Drain::new(launch.launch_id, launched.output));
         self.send(Some(id), Answer::Started { node: process.clone() });
+        crash_point("keeper.spawn.told");
         self.note(&process);
+        crash_point("keeper.spawn.done");
         let memory_kills = oom::kills();
         self.node =
             Some(Running { process, pidfd: launched.pidfd, since: now(), memory_kills, end_seen: None });
@@ -439,7 +451,9 @@ impl Server {
         if let Some(node) = first {
             self.note(&NodeProcess { term_sent: true, ..node.process.clone() });
         }
+        crash_point("keeper.term.noted");
         let answer = self.with_node(Running::terminate);
+        crash_point("keeper.term.sent");
         self.send(Some(id), answer);
     }
 
@@ -447,13 +461,16 @@ impl Server {
         if self.node.is_some() {
             return Ok(());
         }
+        crash_point("keeper.adopt.begun");
         self.log = Some(NodeLog::new(hint.log.clone()));
         if let Some(adopted) = adopt::adopt(&self.dir, hint, now())? {
+            crash_point("keeper.adopt.found");
             let launch_id = adopted.running.process.launch_id;
             self.note(&adopted.running.process);
             self.drains.extend(adopted.output.map(|output| Drain::new(launch_id, output)));
             self.node = Some(adopted.running);
         }
+        crash_point("keeper.adopt.done");
         Ok(())
     }
 

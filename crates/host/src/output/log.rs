@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::part;
 use crate::keeper::LogPolicy;
+use crate::trial::fault;
 
 /// How long a file that cannot be written is left alone, and how often the file's place is looked at.
 const RETRY: Duration = Duration::from_secs(1);
@@ -125,6 +126,7 @@ fn begin(policy: &LogPolicy, lost: Option<&Lost>) -> io::Result<Open> {
 
 /// Non-blocking, so that a pipe or a terminal in the file's place cannot hold us up.
 fn open_file(policy: &LogPolicy) -> io::Result<Open> {
+    fault("keeper.log.open")?;
     let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32;
     let file =
         OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(&policy.path)?;
@@ -163,6 +165,7 @@ fn write_some(policy: &LogPolicy, open: &mut Open, bytes: &[u8]) -> io::Result<u
         *open = next_file(policy)?;
         return Ok(0);
     }
+    fault("keeper.log.write")?;
     let written = open.file.write(&bytes[..cut])?;
     if written == 0 {
         return Err(io::ErrorKind::WriteZero.into());

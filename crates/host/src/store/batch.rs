@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{ToSql, Transaction};
 use serde::Serialize;
 
-use super::{StoreError, error};
+use super::{StoreError, error, sqlite};
 use crate::digest::Digest;
+use crate::trial::fault;
 
 /// How many events are kept: a client that was away for longer reads the state anew.
 pub const KEPT_EVENTS: u64 = 10_000;
@@ -129,6 +130,7 @@ impl<'a> Batch<'a> {
     }
 
     fn execute(&self, sql: &str, values: &[&dyn ToSql]) -> Result<usize, StoreError> {
+        fault("store.write").map_err(|source| error(self.path, "write to", sqlite(&source)))?;
         self.transaction
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(values))

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use crate::trial::{self, fault};
+
 pub use batch::{Batch, KEPT_EVENTS, KEPT_UPGRADES};
 pub use read::{EventRow, HistoryRow, JournalRow, Pin, Reader};
 
@@ -143,6 +145,7 @@ impl Store {
     /// [`StoreError`]; a database that is there is never replaced.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         schema::ensure_exists(path)?;
+        fault("store.open").map_err(|source| error(path, "open", sqlite(&source)))?;
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let failed = |source| error(path, "open", source);
         // FULL: a committed batch survives a power failure. The small cache keeps the supervisor small.
@@ -184,7 +187,9 @@ impl Store {
         &mut self,
         fill: impl FnOnce(&mut Batch<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.transact("FULL", fill)
+        let answer = self.transact("FULL", fill)?;
+        trial::store_forced(&self.reader.path);
+        Ok(answer)
     }
 
     /// Writes a batch as one transaction that is forced to the disk together with the next [`write`](Self::write).
@@ -208,9 +213,12 @@ impl Store {
         let Reader { path, connection } = &mut self.reader;
         let failed = |source| error(path, "write to", source);
         connection.pragma_update(None, "synchronous", synchronous).map_err(failed)?;
+        let refused = |call| fault(call).map_err(|source| failed(sqlite(&source)));
+        refused("store.begin")?;
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let answer = fill(&mut Batch::new(path, &transaction))?;
+        refused("store.commit")?;
         transaction.commit().map_err(failed)?;
         Ok(answer)
     }
@@ -258,6 +266,17 @@ fn immutable(path: &Path) -> PathBuf {
     }
     uri.extend(b"?immutable=1");
     std::ffi::OsString::from_vec(uri).into()
+}
+
+/// An error of the system as SQLite passes it on.
+fn sqlite(error: &std::io::Error) -> rusqlite::Error {
+    let code = match error.raw_os_error() {
+        Some(libc::ENOSPC) => rusqlite::ffi::SQLITE_FULL,
+        Some(libc::EROFS) => rusqlite::ffi::SQLITE_READONLY,
+        Some(libc::EMFILE) => rusqlite::ffi::SQLITE_CANTOPEN,
+        _ => rusqlite::ffi::SQLITE_IOERR,
+    };
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some(error.to_string()))
 }
 
 /// What an answer of SQLite means for whoever asked.

@@ -10,6 +10,7 @@ use rustix::fs::{CWD, RenameFlags, StatVfsMountFlags};
 
 use super::{StoreError, error};
 use crate::durable;
+use crate::trial::{crash_point, fault};
 
 /// Step n leads from format n to format n + 1 (`user_version`). A step that was released never changes.
 const STEPS: [&str; 1] = ["
@@ -85,6 +86,7 @@ pub(super) fn must_exist(path: &Path) -> Result<(), StoreError> {
 fn make(path: &Path) -> Result<(), StoreError> {
     let not_made = |source| StoreError::NotMade { path: path.into(), source };
     let dir = durable::parent(path);
+    fault("store.make").map_err(not_made)?;
     let file = tempfile::Builder::new()
         .prefix(".state.db.")
         .suffix(durable::TEMPORARY)
@@ -95,6 +97,7 @@ fn make(path: &Path) -> Result<(), StoreError> {
     bring_up_to_date(path, &mut connection)?;
     connection.close().map_err(|(_, source)| error(path, "make", source))?;
     file.as_file().sync_all().map_err(not_made)?;
+    crash_point("store.made");
     match rustix::fs::renameat_with(CWD, file.path(), CWD, path, RenameFlags::NOREPLACE) {
         Ok(()) => {}
         // Another process made it meanwhile: ours goes away, theirs is used.
