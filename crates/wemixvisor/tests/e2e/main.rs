@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 #![allow(clippy::disallowed_methods)] // Tests have their own clock, files and processes.
 
+mod bad_program;
 mod heights;
 mod interruptions;
 mod plans;
 mod random_moments;
+mod real_nodes;
 mod stops;
 mod supervision;
 mod switching;
