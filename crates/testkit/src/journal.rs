@@ -31,7 +31,7 @@ impl TestHome {
 
     /// How often the node process `pid` was sent this signal (SIGTERM, SIGINT, SIGQUIT; others kill it unseen).
     pub fn signals(&self, pid: u32, name: &str) -> usize {
-        self.facts("signal").iter().filter(|fact| fact["pid"] == pid && fact["name"] == name).count()
+        counted(&self.facts("signal"), pid, name)
     }
 
     /// Judges by what every node of the home saw: none ever met another one on its data, and none was sent more than
@@ -40,15 +40,19 @@ impl TestHome {
     /// # Panics
     /// When a node has seen otherwise.
     pub fn judge(&self) {
-        let met = self.facts("datadir-locked");
+        let (met, signals) = (self.facts("datadir-locked"), self.facts("signal"));
         assert!(met.is_empty(), "two nodes on one data directory: {met:?}");
         for start in self.facts("start") {
             let pid = u32::try_from(start["pid"].as_u64().unwrap_or_default()).unwrap_or_default();
-            let (terms, ints) = (self.signals(pid, "SIGTERM"), self.signals(pid, "SIGINT"));
+            let (terms, ints) = (counted(&signals, pid, "SIGTERM"), counted(&signals, pid, "SIGINT"));
             assert!(terms <= 1, "node {pid} was sent {terms} SIGTERM");
             assert_eq!(ints, 0, "node {pid} was sent SIGINT");
         }
     }
+}
+
+fn counted(signals: &[Fact], pid: u32, name: &str) -> usize {
+    signals.iter().filter(|fact| fact["pid"] == pid && fact["name"] == name).count()
 }
 
 /// `testnode/v1.0.0-stable-53273fcb/linux-amd64/rust` is `1.0.0`.

@@ -29,12 +29,12 @@ fn e30_many_stops_with_one_signal_each() {
         restart(&home);
         node = home.wait("the next node", || home.node_now().filter(|next| next.pid != node.pid));
     }
-    let starts = home.facts("start");
-    assert_eq!(starts.len(), stops + 1);
-    for start in &starts[..stops] {
-        let pid = u32::try_from(start["pid"].as_u64().unwrap()).unwrap();
-        assert_eq!(home.signals(pid, "SIGTERM"), 1, "node {pid}");
-        assert_eq!(end_of(&home, pid).map(|end| end["exit"].clone()), Some(json!(0)), "node {pid}");
+    // Each node in its turn: started, told once, gone in order.
+    let facts = [home.facts("start"), home.facts("signal"), home.facts("stop")];
+    assert_eq!(facts.each_ref().map(Vec::len), [stops + 1, stops, stops]);
+    for ((start, signal), stop) in facts[0].iter().zip(&facts[1]).zip(&facts[2]) {
+        assert_eq!((&start["pid"], &signal["name"]), (&signal["pid"], &json!("SIGTERM")));
+        assert_eq!((&start["pid"], &stop["exit"]), (&stop["pid"], &json!(0)));
     }
     assert_eq!(home.nodes(), [node.pid]);
 }
