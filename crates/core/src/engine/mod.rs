@@ -198,7 +198,10 @@ impl Engine {
         match change {
             Change::Same => {}
             Change::Up(_) => {
-                self.node.head_moved(now.mono, out);
+                // The first head that is seen may be of any age.
+                if before.is_some() {
+                    self.node.head_moved(now.mono, out);
+                }
                 self.own_head(source, now, out);
             }
             Change::Down(by) => {
