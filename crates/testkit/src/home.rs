@@ -205,8 +205,19 @@ impl TestHome {
 
     /// One exchange with the supervisor's control socket: HTTP status and body; `None` when nobody listens.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+        self.ask_within(LIMIT, method, path, body)
+    }
+
+    /// The same; `None` also when a piece of the answer takes longer than `limit`.
+    pub fn ask_within(
+        &self,
+        limit: Duration,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<(u16, Value)> {
         let stream = UnixStream::connect(self.wemixvisor().join("wemixvisor.sock")).ok()?;
-        stream.set_read_timeout(Some(LIMIT)).ok()?;
+        stream.set_read_timeout(Some(limit)).ok()?;
         http::exchange(stream, method, path, body).ok()
     }
 
