@@ -14,7 +14,7 @@ use testkit::{Program, TestHome};
 use crate::empty_home;
 
 /// The clocks of probation in these tests, in seconds: long for a practice node, which needs a tenth of one.
-const CLOCK: u64 = 6;
+const CLOCK: u64 = 5;
 
 /// What two busy cores may add to a clock before a test calls it late.
 const SLACK: Duration = Duration::from_secs(25);

@@ -113,6 +113,25 @@ fn d29_an_old_node_that_is_killed_while_it_stops() {
     assert_eq!(home.started(), ["1.0.0", "2.0.0"]);
 }
 
+/// It has the block and dies of it, each time it starts: whether somebody saw that head in time is a matter of luck.
+#[test]
+fn d29_an_old_node_that_dies_of_the_block_of_the_height() {
+    for code in [0, 2] {
+        let home = empty_home();
+        home.init(
+            &practice("1.0.0")
+                .with("--flush-every=1")
+                .with("--exit-at-height=12")
+                .with(&format!("--exit-code={code}")),
+        );
+        home.install("v2", &practice("2.0.0"));
+        home.plan("v2", 12);
+        let _supervisor = home.start();
+        home.committed("v2");
+        assert_eq!((home.history().len(), home.nodes().len()), (1, 1), "exit code {code}");
+    }
+}
+
 /// The program cannot make the block of the height: it dies there, each time.
 #[test]
 fn d29_an_old_node_that_goes_down_at_its_last_block_fires_the_halted_plan() {

@@ -130,7 +130,7 @@ fn anvil_d26_a_flag_that_the_new_program_does_not_know() {
 fn anvil_d26_a_new_program_that_makes_no_blocks() {
     let Some(real) = usual() else { return };
     let home = &real.home;
-    home.set("probation.must_advance_within", "6s");
+    home.set("probation.must_advance_within", "5s");
     let _supervisor = real.start();
     real.is_at(2);
     let past = real.past();

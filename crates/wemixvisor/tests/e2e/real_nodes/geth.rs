@@ -113,7 +113,7 @@ fn geth_d26_a_flag_that_the_new_program_does_not_know() {
 fn geth_d26_a_new_program_that_makes_no_blocks() {
     let Some(real) = usual() else { return };
     let home = &real.home;
-    home.set("probation.must_advance_within", "8s");
+    home.set("probation.must_advance_within", "6s");
     let _supervisor = real.start();
     real.is_at(2);
     let past = real.past();
