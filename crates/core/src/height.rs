@@ -256,6 +256,31 @@ mod tests {
     }
 
     #[test]
+    fn a_reorg_forgets_the_hashes_it_replaced_and_no_others() {
+        let mut view = walked(&[(3, 0), (5, 1000), (7, 2000)]);
+        let replaced = Head { hash: Some(BlockHash([55; 32])), ..head(5) };
+        assert_eq!(view.head_seen(0, replaced, at(3000)), Change::Down(2));
+        assert_eq!(view.newest_hash(100), Some((5, BlockHash([55; 32]))), "7 is gone, 5 is another one");
+        assert_eq!(view.newest_hash(4), Some((3, BlockHash([3; 32]))), "3 is as it was");
+        let unnamed = Head { hash: None, ..head(3) };
+        assert_eq!(view.head_seen(0, unnamed, at(4000)), Change::Down(2));
+        assert_eq!(view.newest_hash(100), None, "whether 3 is the same block is not known");
+    }
+
+    #[test]
+    fn other_sources_begin_without_failures() {
+        let mut view = HeightView::new(1, None);
+        view.failed(0, "refused".into());
+        view.follow(0);
+        view.failed(0, "refused again".into());
+        assert_eq!(view.followed(), Some(0));
+        view.sources_changed(2);
+        assert_eq!((view.followed(), view.failures()), (None, [None, None].as_slice()));
+        view.follow(1);
+        assert_eq!(view.followed(), Some(1));
+    }
+
+    #[test]
     fn a_repeat_is_no_progress_but_fills_in_what_was_missing() {
         let mut view = HeightView::new(1, None);
         view.head_seen(0, Head { height: 7, hash: None, block_time: None }, at(0));

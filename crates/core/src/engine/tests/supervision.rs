@@ -194,7 +194,10 @@ fn the_floor_holds_across_supervisors() {
     world.settings.validator = true;
     world.boot();
     world.run_for(5_000);
-    world.at(world.now, Act::Crash(Crash { node_too: true, exit_known: true, away: 500, facts_lost: false, power: false }));
+    world.at(
+        world.now,
+        Act::Crash(Crash { node_too: true, exit_known: true, away: 500, facts_lost: false, power: false }),
+    );
     let died = world.now;
     world.run_to("up", 20_000, |world| world.launches.len() == 2);
     assert!(world.now >= died + 2_500, "{}", world.now - died);
