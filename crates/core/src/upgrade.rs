@@ -346,10 +346,7 @@ impl Upgrade {
 
     fn open_mark(&mut self, step: Step) -> Result<&mut Mark, Damaged> {
         let current = self.step;
-        self.marks
-            .last_mut()
-            .filter(|mark| mark.step == step && current == step)
-            .ok_or(Damaged::Order { step, current })
+        self.marks.last_mut().filter(|mark| mark.step == step).ok_or(Damaged::Order { step, current })
     }
 }
 

@@ -89,6 +89,18 @@ fn every_failure_from_the_stop_on_goes_back() {
 }
 
 #[test]
+fn a_step_begun_again_keeps_its_first_beginning() {
+    let mut upgrade = Upgrade::new(switchover(Hooks::default()));
+    let begun = Record::Started { step: Step::Stop };
+    upgrade.apply(&begun, WallMs(5)).unwrap();
+    upgrade.apply(&begun, WallMs(9)).unwrap();
+    upgrade.apply(&Record::Done { step: Step::Stop, note: Some("gone".into()) }, WallMs(11)).unwrap();
+    let note = Some("gone".into());
+    let mark = Mark { step: Step::Stop, started: WallMs(5), ended: Some(WallMs(11)), failed: None, note };
+    assert_eq!(upgrade.marks, [mark]);
+}
+
+#[test]
 fn a_failed_drain_does_not_cost_the_upgrade() {
     assert_eq!(run(ALL_HOOKS, &[Step::PreStop]).2, Outcome::Committed);
 }
