@@ -46,7 +46,7 @@ pub const POINTS: [&str; 33] = [
     "keeper.ready",
     "keeper.spawn.begun",
     "keeper.spawn.locked",
-    "keeper.spawn.forgotten",
+    "keeper.spawn.announced",
     "keeper.spawn.forked",
     "keeper.spawn.executed",
     "keeper.spawn.told",

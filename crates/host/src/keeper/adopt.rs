@@ -2,7 +2,7 @@
 //!
 //! The node is found by what it holds: `node.lock` is open in it and in what it started. A record that names one of
 //! the holders (by id, start time and boot) says which is the node; without it, it is the one that the others come
-//! from. When the record names a process that has ended, all holders are leftovers and there is no node.
+//! from; the note of a launch that was about to happen then tells which launch. When the record names a process that has ended, all holders are leftovers and there is no node.
 //!
 //! Nobody but a parent is told the exit status, except by the kernel from Linux 6.15 on ([`exit_status`]).
 
@@ -55,12 +55,16 @@ fn find(dir: &Path) -> io::Result<Option<NodeProcess>> {
         return Ok(Some(node.clone()));
     }
     let this_boot = boot_id();
-    if record.is_some_and(|node| node.boot_id == this_boot) {
+    let record = record.filter(|node| node.boot_id == this_boot);
+    if record.as_ref().is_some_and(|node| node.pid != 0) {
         return Ok(None);
     }
-    // No record of this boot: the keeper died between starting the node and writing it down.
+    // The keeper died between starting the node and writing it down, or somebody has removed the record.
     let Some(pid) = root_of(&holders(dir)) else { return Ok(None) };
     let start_time = ProcessStat::of(pid)?.start_time;
+    if let Some(announced) = record {
+        return Ok(Some(NodeProcess { pid, start_time, ..announced }));
+    }
     Ok(Some(NodeProcess {
         launch_id: 0,
         pid,

@@ -101,7 +101,7 @@ pub struct AdoptHint {
 pub struct NodeProcess {
     /// The launch it comes from; 0 for an adopted node without a record.
     pub launch_id: u64,
-    /// Its process id.
+    /// Its process id; 0 in the note of a launch that is about to happen.
     pub pid: u32,
     /// When it started, in clock ticks since boot: with `pid` and `boot_id` this names the process for ever.
     pub start_time: u64,

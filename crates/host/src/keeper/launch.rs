@@ -75,9 +75,8 @@ pub(super) fn launch(dir: &Path, launch: &Launch) -> Result<Launched, SpawnFailu
         let error = io::Error::from(io::ErrorKind::NotADirectory);
         return Err(prepare(&format!("enter the working directory {}", launch.cwd.display()), error));
     }
-    // If we are killed between here and the new record, an old one must not speak for the new node.
-    records::forget_node(dir).map_err(|error| prepare("forget the last node", error))?;
-    crash_point("keeper.spawn.forgotten");
+    records::announce_node(dir, launch).map_err(|error| prepare("forget the last node", error))?;
+    crash_point("keeper.spawn.announced");
     let pid = execute(launch, node_end, &locks)?;
     crash_point("keeper.spawn.executed");
     drop(locks);

@@ -11,13 +11,16 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::facts::{NodeExit, NodeProcess};
+use super::facts::{Launch, NodeExit, NodeProcess};
+use super::now_ms;
+use crate::process::boot_id;
 use crate::trial::{crash_point, fault};
 
 const NODE: &str = "node.json";
 const EXIT: &str = "node-exit.json";
 
-/// The node that was started last, as its keeper wrote it down. It need not run any more.
+/// The node that was started last, as its keeper wrote it down. It need not run any more; one whose launch was cut
+/// short by the keeper's death has the process id 0.
 pub fn last_node(dir: &Path) -> Option<NodeProcess> {
     read(dir, NODE)
 }
@@ -31,7 +34,25 @@ pub(super) fn note_node(dir: &Path, node: &NodeProcess) -> io::Result<()> {
     write(dir, NODE, node)
 }
 
-pub(super) fn forget_node(dir: &Path) -> io::Result<()> {
+/// Notes that a launch is about to happen, in place of the last node: if the keeper is killed before it can write
+/// down what it started, this says whose launch it was and of which program. Where there is no room for it, at least
+/// the old note goes, which must not speak for a new node.
+pub(super) fn announce_node(dir: &Path, launch: &Launch) -> io::Result<()> {
+    let announced = NodeProcess {
+        launch_id: launch.launch_id,
+        pid: 0,
+        start_time: 0,
+        boot_id: boot_id(),
+        program: launch.program.clone(),
+        started_at_ms: now_ms(),
+        term_sent: false,
+        kill_sent: false,
+        adopted: false,
+    };
+    note_node(dir, &announced).or_else(|_| forget_node(dir))
+}
+
+fn forget_node(dir: &Path) -> io::Result<()> {
     match fs::remove_file(dir.join(NODE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

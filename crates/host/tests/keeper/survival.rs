@@ -6,7 +6,9 @@ use std::fs;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
-use wemixvisor_host::keeper::{Found, Keeper, KeeperEvent, SpawnError, WaitStatus, last_exit, last_node};
+use wemixvisor_host::keeper::{
+    Found, Keeper, KeeperEvent, NodeProcess, SpawnError, WaitStatus, last_exit, last_node,
+};
 
 use crate::home::{Home, LIMIT, exists, signal, until};
 
@@ -199,6 +201,29 @@ async fn a_node_without_a_record_is_known_by_its_lock() {
     at.keeper.kill().await.unwrap();
     assert_eq!(at.exit().await.pid, node.pid);
     at.keeper.end_leftovers().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_whose_keeper_died_before_it_wrote_it_down_is_known_by_its_announced_launch() {
+    let home = Home::new();
+    let at = home.start().await;
+    let node = at.keeper.spawn(home.sh(7, "sleep 1000; :")).await.unwrap();
+    let written = || last_node(&home.dir()).filter(|noted| noted.pid != 0);
+    until("it is written down", async || written().is_some()).await;
+    signal(at.state.keeper_pid, Signal::KILL);
+    let announced = NodeProcess { pid: 0, start_time: 0, ..written().unwrap() };
+    fs::write(home.dir().join("node.json"), serde_json::to_vec(&announced).unwrap()).unwrap();
+    until("orphaned", async || matches!(home.find().await, Found::OrphanedNode { .. })).await;
+    let mut at = home.adopt(false).await;
+    let adopted = at.state.node.clone().unwrap();
+    assert_eq!((adopted.pid, adopted.start_time), (node.pid, node.start_time));
+    assert_eq!((adopted.launch_id, &adopted.program), (7, &node.program));
+    assert!(adopted.adopted && adopted.alive());
+    at.keeper.kill().await.unwrap();
+    assert_eq!(at.exit().await.launch_id, 7);
+    at.keeper.end_leftovers().await.unwrap();
+    at.keeper.bye().await;
+    home.becomes_empty().await;
 }
 
 /// Whether this is Linux 6.15 or later.
