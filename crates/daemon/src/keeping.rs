@@ -1,10 +1,10 @@
 //! The keeper as the engine needs it: one that is always there, found again when it was lost.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use wemixvisor_core::command_line::CommandLine;
 use wemixvisor_core::engine::port::Input;
 use wemixvisor_core::exit;
@@ -23,6 +23,9 @@ const FIND_LIMIT: Duration = Duration::from_secs(5);
 /// accident, a keeper that always dies has a cause.
 const LOST_TRIES: u32 = 3;
 
+/// What was asked of a keeper that was lost is asked of the next one, if there is one within this time.
+const NEXT_WITHIN: Duration = Duration::from_secs(15);
+
 /// A keeper that cannot be had again is tried for so often.
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
 
@@ -37,9 +40,18 @@ struct Shared {
     dir: PathBuf,
     own_program: PathBuf,
     log: LogPolicy,
-    keeper: Mutex<Arc<Keeper>>,
-    /// The launch under way or running, and whether its SIGTERM was asked for: what a new keeper must know.
-    node: Mutex<(u64, bool)>,
+    keeper: watch::Sender<Arc<Keeper>>,
+    node: watch::Sender<Launched>,
+}
+
+/// The launch under way or running.
+#[derive(Debug, Clone, Copy)]
+struct Launched {
+    launch: u64,
+    /// Its SIGTERM was sent, as a keeper has confirmed: what a new one must know.
+    term_sent: bool,
+    /// It is being started: whether there is a node is told by who starts it.
+    being_started: bool,
 }
 
 /// The keeper cannot be had.
@@ -69,9 +81,10 @@ impl Keeping {
     ) -> Result<(Self, KeeperState, mpsc::Receiver<KeeperEvent>), KeepingError> {
         let (mut keeper, state) = find_or_start(&dir, &own_program, &log, false).await?;
         let events = keeper.take_events();
-        let node = state.node.as_ref().map_or((0, false), |node| (node.launch_id, node.term_sent));
-        let shared =
-            Shared { dir, own_program, log, keeper: Mutex::new(Arc::new(keeper)), node: Mutex::new(node) };
+        let (launch, term_sent) =
+            state.node.as_ref().map_or((0, false), |node| (node.launch_id, node.term_sent));
+        let node = watch::Sender::new(Launched { launch, term_sent, being_started: false });
+        let shared = Shared { dir, own_program, log, keeper: watch::Sender::new(Arc::new(keeper)), node };
         Ok((Self { shared: Arc::new(shared) }, state, events))
     }
 
@@ -85,7 +98,7 @@ impl Keeping {
             match events.recv().await {
                 Some(KeeperEvent::Exited(end)) => {
                     // A node that was adopted without a record has no number of its own.
-                    let launch = if end.launch_id == 0 { lock(&self.shared.node).0 } else { end.launch_id };
+                    let launch = if end.launch_id == 0 { self.node().launch } else { end.launch_id };
                     let input = Input::NodeExited { launch, exit: node_exit(&end) };
                     if mailbox.send(Message::Happened(input)).await.is_err() {
                         return;
@@ -99,10 +112,33 @@ impl Keeping {
         }
     }
 
-    /// Starts the node; what a former one left behind is ended first.
+    /// Starts the node; what a former one left behind is ended first. A keeper that is killed meanwhile is no reason
+    /// not to have it: the next one knows whether it runs, and starts it if it does not.
     pub(crate) async fn spawn(&self, launch: Launch) -> Result<u32, SpawnError> {
-        let keeper = self.keeper();
-        *lock(&self.shared.node) = (launch.launch_id, false);
+        let launch_id = launch.launch_id;
+        self.shared.node.send_replace(Launched { launch: launch_id, term_sent: false, being_started: true });
+        let mut result = Err(KeeperError::Lost.into());
+        for _ in 0..=LOST_TRIES {
+            let keeper = self.keeper();
+            result = self.spawn_by(&keeper, launch.clone()).await;
+            if !matches!(result, Err(SpawnError::Keeper(KeeperError::Lost)))
+                || !self.next_after(&keeper).await
+            {
+                break;
+            }
+            let state = self.keeper().state().await;
+            let node = state.ok().and_then(|state| state.node);
+            // One that was adopted without a record has no number; it can be no other than this.
+            if let Some(node) = node.filter(|node| [0, launch_id].contains(&node.launch_id)) {
+                result = Ok(node.pid);
+                break;
+            }
+        }
+        self.shared.node.send_modify(|node| node.being_started = false);
+        result
+    }
+
+    async fn spawn_by(&self, keeper: &Keeper, launch: Launch) -> Result<u32, SpawnError> {
         match keeper.spawn(launch.clone()).await {
             Ok(node) => Ok(node.pid),
             Err(SpawnError::NodeStillRuns { lock, holders }) if lock.starts_with(&self.shared.dir) => {
@@ -118,16 +154,18 @@ impl Keeping {
 
     /// Sends the one SIGTERM.
     pub(crate) async fn terminate(&self) {
-        lock(&self.shared.node).1 = true;
         crash_point("term.asked");
-        said("SIGTERM", self.keeper().terminate().await);
+        let launch = self.node().launch;
+        if self.order("SIGTERM", async |keeper| keeper.terminate().await).await {
+            self.shared.node.send_modify(|node| node.term_sent |= node.launch == launch);
+        }
         crash_point("term.answered");
     }
 
     /// Sends SIGKILL.
     pub(crate) async fn kill(&self) {
         crash_point("kill.asked");
-        said("SIGKILL", self.keeper().kill().await);
+        self.order("SIGKILL", async |keeper| keeper.kill().await).await;
         crash_point("kill.answered");
     }
 
@@ -142,30 +180,68 @@ impl Keeping {
     }
 
     fn keeper(&self) -> Arc<Keeper> {
-        lock(&self.shared.keeper).clone()
+        self.shared.keeper.borrow().clone()
+    }
+
+    fn node(&self) -> Launched {
+        *self.shared.node.borrow()
+    }
+
+    /// Has a keeper do something to the node that runs now, and to no later one; the answer is whether it was done.
+    async fn order(&self, what: &str, give: impl AsyncFn(Arc<Keeper>) -> Result<(), KeeperError>) -> bool {
+        let launch = self.node().launch;
+        let mut result = Err(KeeperError::Lost);
+        for _ in 0..=LOST_TRIES {
+            let keeper = self.keeper();
+            result = give(keeper.clone()).await;
+            let again = matches!(result, Err(KeeperError::Lost)) && self.next_after(&keeper).await;
+            if !again || self.node().launch != launch {
+                break;
+            }
+        }
+        let done = result.is_ok();
+        said(what, result);
+        done
+    }
+
+    /// Waits for the keeper after this one, which was lost; the answer is whether there is one.
+    async fn next_after(&self, lost: &Arc<Keeper>) -> bool {
+        let mut keepers = self.shared.keeper.subscribe();
+        let next = keepers.wait_for(|keeper| !Arc::ptr_eq(keeper, lost));
+        tokio::time::timeout(NEXT_WITHIN, next).await.is_ok_and(|next| next.is_ok())
+    }
+
+    /// Tells the engine that the node is gone, if it is, once nobody is about to start it.
+    async fn tell_if_gone(self, mailbox: mpsc::Sender<Message>) {
+        let mut node = self.shared.node.subscribe();
+        let Ok(Launched { launch, term_sent, .. }) =
+            node.wait_for(|node| !node.being_started).await.map(|node| *node)
+        else {
+            return;
+        };
+        // A keeper that is lost as well is told of by the next.
+        let Ok(state) = self.keeper().state().await else { return };
+        if state.node.is_none() && self.node().launch == launch && !self.node().being_started {
+            let exit = state.last_exit.as_ref().filter(|end| end.launch_id == launch).map(node_exit);
+            let exit = exit.unwrap_or_else(|| unseen(term_sent));
+            // Nobody reads it any more when the supervisor ends.
+            let _ = mailbox.send(Message::Happened(Input::NodeExited { launch, exit })).await;
+        }
     }
 
     async fn recover(&self, mailbox: &mpsc::Sender<Message>) -> Option<mpsc::Receiver<KeeperEvent>> {
         let Shared { dir, own_program, log, .. } = &*self.shared;
         tracing::warn!("the node's keeper is gone; the node is looked for");
         loop {
-            let (launch, term_sent) = *lock(&self.shared.node);
+            let term_sent = self.node().term_sent;
             match find_or_start(dir, own_program, log, term_sent).await {
                 Ok((mut keeper, state)) => {
                     let events = keeper.take_events();
-                    *lock(&self.shared.keeper) = Arc::new(keeper);
-                    match &state.node {
-                        Some(node) => {
-                            tracing::warn!("the node (pid {}) ran on and has a new keeper", node.pid)
-                        }
-                        None => {
-                            let exit =
-                                state.last_exit.as_ref().filter(|end| end.launch_id == launch).map(node_exit);
-                            let exit = exit.unwrap_or_else(|| unseen(term_sent));
-                            let input = Input::NodeExited { launch, exit };
-                            mailbox.send(Message::Happened(input)).await.ok()?;
-                        }
+                    self.shared.keeper.send_replace(Arc::new(keeper));
+                    if let Some(node) = &state.node {
+                        tracing::warn!("the node (pid {}) ran on and has a new keeper", node.pid);
                     }
+                    tokio::spawn(self.clone().tell_if_gone(mailbox.clone()));
                     return Some(events);
                 }
                 Err(error) => tracing::error!("{error}; tried again in {} s", RECOVER_EVERY.as_secs()),
@@ -231,8 +307,4 @@ fn said(what: &str, result: Result<(), KeeperError>) {
         Ok(()) | Err(KeeperError::NoNode) => {}
         Err(error) => tracing::error!("{what} was not delivered to the node: {error}"),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
