@@ -121,7 +121,7 @@ mod tests {
         }
         drop(first);
         // A process that another test is just forking holds a copy until its exec.
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while SupervisorLock::acquire(dir.path()).is_err() {
             assert!(start.elapsed().as_secs() < 10, "the lock is not free in time");
         }
