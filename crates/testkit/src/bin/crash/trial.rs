@@ -142,22 +142,31 @@ impl Run {
                     if place == 0 {
                         world.start()?;
                     }
-                    world.go_on(REACHED_WITHIN, World::crashed)?;
+                    let settled = world.go_on(REACHED_WITHIN, World::crashed)?;
+                    if settled && !world.crashed() {
+                        // What is not passed before is passed while it ends, or not at all.
+                        world.told_to_end(World::crashed)?;
+                    }
                     begun = Instant::now();
                     if !world.crashed() {
-                        break;
+                        return Ok(begun);
                     }
+                    world.term_in_doubt |= point == "keeper.term.noted" && victims.keeper && !victims.node;
                     world.struck(*victims, alone);
                 }
             }
             Deed::Power { point, nth, keep_notes } => {
                 world.order("crash", &format!("{point}#{nth} stop"));
                 world.start()?;
-                world.go_on(REACHED_WITHIN, World::crashed)?;
-                begun = Instant::now();
-                if world.crashed() {
-                    world.power_failure(*keep_notes);
+                let settled = world.go_on(REACHED_WITHIN, World::crashed)?;
+                if settled && !world.crashed() {
+                    world.told_to_end(World::crashed)?;
                 }
+                begun = Instant::now();
+                if !world.crashed() {
+                    return Ok(begun);
+                }
+                world.power_failure(*keep_notes);
             }
             Deed::Moments(moments) => {
                 world.start()?;

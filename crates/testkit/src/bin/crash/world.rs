@@ -68,6 +68,8 @@ pub struct World {
     /// What was killed from outside, in order.
     pub kills: Vec<Kill>,
     pub node_killed: bool,
+    /// A keeper died between noting a SIGTERM and sending it (see [`crate::judge`]).
+    pub term_in_doubt: bool,
     pub watch: watch::Watch,
     /// The head at an earlier look, while everything else is settled.
     seen_head: Option<u64>,
@@ -78,6 +80,9 @@ impl World {
         let home = TestHome::new(&program.to_string_lossy());
         for (key, value) in [
             ("node.max_restarts", "100"),
+            // A stop that hangs is to show within a run.
+            ("node.shutdown_grace", "5s"),
+            ("node.stop_hard_limit", "8s"),
             ("probation.must_advance_within", "20s"),
             ("probation.must_be_steady_for", "100ms"),
         ] {
@@ -99,6 +104,7 @@ impl World {
             scheduled: false,
             kills: Vec::new(),
             node_killed: false,
+            term_in_doubt: false,
             watch,
             seen_head: None,
         }
@@ -363,19 +369,28 @@ impl World {
         self.watch.pause(false);
     }
 
-    /// Ends it as a service manager does: SIGTERM, and then nothing of it runs any more.
-    pub fn stop(&mut self) -> Result<(), String> {
-        self.watch.stop();
+    /// Ends it as a service manager does: SIGTERM, and then nothing of it runs any more, unless `until` comes first.
+    pub fn told_to_end(&mut self, until: impl Fn(&Self) -> bool) -> Result<(), String> {
         self.signal(Signal::TERM);
         let begun = Instant::now();
-        while self.supervisor_ended().is_none() || !processes::of(self.home.root()).is_empty() {
+        while !until(self)
+            && (self.supervisor_ended().is_none() || !processes::of(self.home.root()).is_empty())
+        {
             if begun.elapsed() > SETTLED_WITHIN {
-                let left: Vec<_> =
-                    processes::of(self.home.root()).into_iter().map(processes::command_line).collect();
-                return Err(format!("told to end, it does not: {left:?}"));
+                let left = processes::of(self.home.root()).into_iter().map(processes::command_line);
+                return Err(format!("told to end, it does not: {:?}", left.collect::<Vec<_>>()));
             }
             std::thread::sleep(LOOK);
         }
+        Ok(())
+    }
+
+    /// The end of the run.
+    pub fn stop(&mut self) -> Result<(), String> {
+        // An order that nobody has obeyed by now would stop the end.
+        let _ = fs::remove_file(self.orders.join("crash"));
+        self.told_to_end(|_| false)?;
+        self.watch.stop();
         Ok(())
     }
 
