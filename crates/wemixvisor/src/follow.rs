@@ -48,7 +48,7 @@ pub async fn upgrade(
 async fn steps(live: &Live, screen: &Screen, before: Option<u64>) -> Result<Watched<Finished>, Failure> {
     let mut told = Told::default();
     loop {
-        let status = live.status().await?.ok_or_else(supervisor_gone)?;
+        let status = ask(live).await?.ok_or_else(supervisor_gone)?;
         if let Some(last) = status.last_upgrade.filter(|last| Some(last.id) != before) {
             told.steps(&last.steps, screen);
             return Ok(Watched::Over(last));
@@ -61,6 +61,17 @@ async fn steps(live: &Live, screen: &Screen, before: Option<u64>) -> Result<Watc
             }
         }
         sleep(ASK_EVERY).await;
+    }
+}
+
+/// How it stands. A supervisor that ends may break off its last answer: asked again, it is seen to be gone.
+async fn ask(live: &Live) -> Result<Option<Status>, Failure> {
+    match live.status().await {
+        Ok(status) => Ok(status),
+        Err(_) => {
+            sleep(ASK_EVERY).await;
+            live.status().await
+        }
     }
 }
 
@@ -130,7 +141,7 @@ pub async fn node(
         let deadline = Instant::now() + limit;
         let mut said = String::new();
         loop {
-            let status = live.status().await?;
+            let status = ask(live).await?;
             if let Some(failure) = ended() {
                 return Err(failure);
             }

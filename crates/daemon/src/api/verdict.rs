@@ -110,6 +110,8 @@ fn trouble(snapshot: &Snapshot) -> Option<String> {
 fn in_short(kind: &str) -> &'static str {
     match kind {
         "plan_file" => "the plan file cannot be used",
+        "settings" => "the settings file cannot be used",
+        "store_failed" => "its decisions cannot be written down",
         "not_ready" => "an upgrade is not ready",
         "blocked" => "an upgrade is due and cannot be carried out",
         "refused_late" => "an upgrade came too late",

@@ -12,6 +12,7 @@ use wemixvisor_daemon::api::wire;
 use wemixvisor_daemon::control::Method;
 use wemixvisor_host::home::Home;
 
+use self::carry_out::Wanted;
 use super::{Context, LEFT};
 use crate::arguments::Upgrade;
 use crate::failure::Failure;
@@ -43,14 +44,14 @@ pub(super) async fn upgrade(context: &Context, command: Upgrade) -> Result<u8, F
         Upgrade::Apply { name, force, no_wait } => {
             let query = if force { "?force=true" } else { "" };
             let path = format!("/api/v1/upgrades/{}/apply{query}", read_name(&name)?);
-            carry_out::carry_out(context, &live, &path, no_wait).await
+            carry_out::carry_out(context, &live, &path, Wanted::New, no_wait).await
         }
         Upgrade::Retry { name, no_wait } => {
             let path = format!("/api/v1/upgrades/{}/retry", read_name(&name)?);
-            carry_out::carry_out(context, &live, &path, no_wait).await
+            carry_out::carry_out(context, &live, &path, Wanted::New, no_wait).await
         }
         Upgrade::Rollback { no_wait } => {
-            carry_out::carry_out(context, &live, "/api/v1/upgrades/rollback", no_wait).await
+            carry_out::carry_out(context, &live, "/api/v1/upgrades/rollback", Wanted::Before, no_wait).await
         }
         Upgrade::History { limit } => history(context, &settings, &home, &live, limit).await,
     }
@@ -80,7 +81,7 @@ async fn planned(
     if let Some(status) = live.status().await? {
         return Ok((status.upgrades, status.plan_problem));
     }
-    let files = Files::read(home, &settings)?;
+    let files = Files::read(home, settings)?;
     let status = files.status();
     match status.plan_problem {
         Some(problem) => Err(Failure::failed(format!(
@@ -106,7 +107,7 @@ async fn status(
             if now.upgrade.is_none() {
                 context.screen.note(&upcoming(&now));
             }
-            return carry_out::watch(context, live, before).await;
+            return carry_out::watch(context, live, before, Wanted::New).await;
         }
         running = Some(now);
     }
@@ -114,7 +115,7 @@ async fn status(
     let (status, at) = match at {
         Some(at) => (live.get("/api/v1/upgrades/status").await?, at),
         None => {
-            let snapshot = Files::read(home, &settings)?.snapshot();
+            let snapshot = Files::read(home, settings)?.snapshot();
             (wire::UpgradeStatus::of(&snapshot), snapshot.at.into())
         }
     };
@@ -145,7 +146,7 @@ async fn cancel(
     let (message, supervised) = match live.order_if_running(Method::DELETE, &path, None).await? {
         Some(answer) => (live::message(&answer), true),
         None => {
-            Files::read(home, &settings)?.order(Order::Cancel(name.clone()))?;
+            Files::read(home, settings)?.order(Order::Cancel(name.clone()))?;
             (format!("upgrade {name} is no longer scheduled"), false)
         }
     };
@@ -182,7 +183,7 @@ async fn history(
     let limit = limit.clamp(1, MAX_HISTORY);
     let history = match live.get_if_running(&format!("/api/v1/history?limit={limit}")).await? {
         Some(history) => history,
-        None => Files::read(home, &settings)?.history(limit)?,
+        None => Files::read(home, settings)?.history(limit)?,
     };
     let text = render::upgrade::history(&history.history, &TimeZone::system());
     context.screen.result(&text, &history)?;

@@ -42,7 +42,6 @@ pub(super) async fn schedule(
             .result(&message, &ScheduleJson { message: message.clone(), upgrade, supervised: true })?;
         return Ok(0);
     }
-    let settings = &settings;
     let name = plan.name.clone();
     let message = format!("upgrade {name} is scheduled at height {}", number(plan.height));
     Files::read(home, settings)?.order(Order::Schedule { plan: Box::new(plan), force })?;
