@@ -103,17 +103,25 @@ def _threads(pid):
 
 
 def switches(pid):
-    """Voluntary context switches so far, of all threads that are there."""
-    return sum(field(f"{pid}/task/{thread}", "status", "voluntary_ctxt_switches") for thread in _threads(pid))
+    """Voluntary context switches so far, by thread."""
+    count = {}
+    for thread in _threads(pid):
+        try:
+            count[thread] = field(f"{pid}/task/{thread}", "status", "voluntary_ctxt_switches")
+        except OSError:
+            pass  # The thread has just ended.
+    return count
+
+
+def switched(before, after):
+    """What came in between two answers of `switches`; a thread that ended meanwhile takes its last ones with it."""
+    return sum(count - before.get(thread, 0) for thread, count in after.items())
 
 
 def processor_ns(pid):
-    """Processor time so far in nanoseconds, of all threads that are there."""
-    total = 0
-    for thread in _threads(pid):
-        with open(f"/proc/{pid}/task/{thread}/schedstat") as file:
-            total += int(file.read().split()[0])
-    return total
+    """Processor time so far in nanoseconds, of all threads, ended ones included."""
+    # The processor clock of another process: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED).
+    return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 def children_ticks(pid):

@@ -68,7 +68,7 @@ def _idle_rows(bench, home, where, seconds):
     time.sleep(seconds)  # The one span that is to pass.
     spent = (time.monotonic_ns() - since) / 1e9
     after = {who: _used(pid) for who, pid in processes.items()}
-    used = {who: [b - a for a, b in zip(before[who], after[who])] for who in processes}
+    used = {who: _between(before[who], after[who]) for who in processes}
     standing = {who: kernel.standing(pid) for who, pid in processes.items()}
     rows = []
     for who in processes:
@@ -97,6 +97,10 @@ def _used(pid):
     return kernel.processor_ns(pid), kernel.switches(pid), kernel.children_ticks(pid)
 
 
+def _between(before, after):
+    return after[0] - before[0], kernel.switched(before[1], after[1]), after[2] - before[2]
+
+
 def upgrades(bench):
     """Head published -> SIGTERM, and old exit -> exec of the new, over many upgrades of a light node."""
     count = bench.times(50, 6)
@@ -116,7 +120,7 @@ def upgrades(bench):
             height = _fact(journal, "block", seen, pid=old, height=at)
             told = _fact(journal, "signal", seen, pid=old)
             stopped = _fact(journal, "stop", seen, pid=old)
-            if told["head"] != at:
+            if told["head"] < at:
                 raise Failed(f"upgrade v{index} at height {at} was signalled at head {told['head']}")
             to_signal.append((told["at_ns"] - height["at_ns"]) / 1e6)
             journal_gap.append((started["at_ns"] - stopped["at_ns"]) / 1e6)
