@@ -30,7 +30,7 @@ use crate::control;
 use crate::effects::{Effects, Watching, log_policy, tell_plans};
 use crate::engine::{Loop, write};
 use crate::handle::{Handle, Message};
-use crate::keeping::{Keeping, KeepingError};
+use crate::keeping::{Keeping, KeepingError, unseen_end};
 use crate::mirror::Mirror;
 use crate::preparing::Programs;
 use crate::recorded::{self, Recorded, RecordedError};
@@ -300,10 +300,24 @@ fn running(home: &Home, state: &KeeperState, now: WallMs) -> Option<RunningNode>
         pid: node.pid,
         target: target_of(home, &node.program),
         uptime: now.since(WallMs(node.started_at_ms)),
+        term_sent: node.term_sent,
     })
 }
 
 fn last_exit(home: &Home, state: &KeeperState, now: WallMs) -> Option<LastExit> {
+    let last = wemixvisor_host::keeper::last_node(home.wemixvisor());
+    if let Some(unseen) = last.filter(|node| {
+        let its_end = state.last_exit.as_ref().is_some_and(|end| end.launch_id == node.launch_id);
+        state.node.is_none() && !its_end && node.boot_id == wemixvisor_host::process::boot_id()
+    }) {
+        // Its keeper went down with it. It may have ended this very moment: the floor is counted from now.
+        return Some(LastExit {
+            launch: unseen.launch_id,
+            target: target_of(home, &unseen.program),
+            exit: unseen_end(unseen.term_sent),
+            ago: Duration::ZERO,
+        });
+    }
     // The record of the end does not name the program; the record of the start before it does.
     let end = state.last_exit.as_ref()?;
     let begun =

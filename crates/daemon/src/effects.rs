@@ -100,7 +100,10 @@ impl Effects {
         match effect {
             Effect::Launch(launch) => self.launch(launch, standing),
             Effect::Terminate => self.signal(|keeping| async move { keeping.terminate().await }),
-            Effect::Kill => self.signal(|keeping| async move { keeping.kill().await }),
+            Effect::Kill => {
+                let grace = self.settings.node.shutdown_grace;
+                self.signal(|keeping| async move { keeping.kill(grace).await });
+            }
             Effect::SampleWork => return Some(Input::Work(standing.pid.and_then(sample))),
             Effect::SwitchLink(target) => {
                 let result = link::switch(&self.home, &target).map_err(|error| said(&error));

@@ -50,6 +50,8 @@ struct Launched {
     launch: u64,
     /// Its SIGTERM was sent, as a keeper has confirmed: what a new one must know.
     term_sent: bool,
+    /// When that was, if this supervisor sent it.
+    term_at: Option<tokio::time::Instant>,
     /// It is being started: whether there is a node is told by who starts it.
     being_started: bool,
 }
@@ -83,7 +85,7 @@ impl Keeping {
         let events = keeper.take_events();
         let (launch, term_sent) =
             state.node.as_ref().map_or((0, false), |node| (node.launch_id, node.term_sent));
-        let node = watch::Sender::new(Launched { launch, term_sent, being_started: false });
+        let node = watch::Sender::new(Launched { launch, term_sent, term_at: None, being_started: false });
         let shared = Shared { dir, own_program, log, keeper: watch::Sender::new(Arc::new(keeper)), node };
         Ok((Self { shared: Arc::new(shared) }, state, events))
     }
@@ -116,7 +118,8 @@ impl Keeping {
     /// not to have it: the next one knows whether it runs, and starts it if it does not.
     pub(crate) async fn spawn(&self, launch: Launch) -> Result<u32, SpawnError> {
         let launch_id = launch.launch_id;
-        self.shared.node.send_replace(Launched { launch: launch_id, term_sent: false, being_started: true });
+        let launched = Launched { launch: launch_id, term_sent: false, term_at: None, being_started: true };
+        self.shared.node.send_replace(launched);
         let mut result = Err(KeeperError::Lost.into());
         for _ in 0..=LOST_TRIES {
             let keeper = self.keeper();
@@ -157,14 +160,41 @@ impl Keeping {
         crash_point("term.asked");
         let launch = self.node().launch;
         if self.order("SIGTERM", async |keeper| keeper.terminate().await).await {
-            self.shared.node.send_modify(|node| node.term_sent |= node.launch == launch);
+            let now = tokio::time::Instant::now();
+            self.shared.node.send_modify(|node| {
+                if node.launch == launch {
+                    node.term_sent = true;
+                    node.term_at = node.term_at.or(Some(now));
+                }
+            });
         }
         crash_point("term.answered");
     }
 
-    /// Sends SIGKILL.
-    pub(crate) async fn kill(&self) {
+    /// Sends SIGKILL, but not before the node has had its SIGTERM for the grace: a keeper that stood still may not
+    /// have delivered it yet.
+    pub(crate) async fn kill(&self, grace: Duration) {
         crash_point("kill.asked");
+        let launch = self.node().launch;
+        while !self.node().term_sent {
+            self.terminate().await;
+            let gone = self.keeper().state().await.is_ok_and(|state| state.node.is_none());
+            if gone || self.node().launch != launch {
+                return;
+            }
+            if !self.node().term_sent {
+                tracing::error!(
+                    "the keeper has not confirmed SIGTERM, so SIGKILL is not sent either; tried again"
+                );
+                tokio::time::sleep(RECOVER_EVERY).await;
+            }
+        }
+        if let Some(term_at) = self.node().term_at {
+            tokio::time::sleep_until(term_at + grace).await;
+        }
+        if self.node().launch != launch {
+            return;
+        }
         self.order("SIGKILL", async |keeper| keeper.kill().await).await;
         crash_point("kill.answered");
     }
@@ -223,7 +253,7 @@ impl Keeping {
         let Ok(state) = self.keeper().state().await else { return };
         if state.node.is_none() && self.node().launch == launch && !self.node().being_started {
             let exit = state.last_exit.as_ref().filter(|end| end.launch_id == launch).map(node_exit);
-            let exit = exit.unwrap_or_else(|| unseen(term_sent));
+            let exit = exit.unwrap_or_else(|| unseen_end(term_sent));
             // Nobody reads it any more when the supervisor ends.
             let _ = mailbox.send(Message::Happened(Input::NodeExited { launch, exit })).await;
         }
@@ -287,7 +317,8 @@ async fn find_or_start_once(
     }
 }
 
-fn unseen(term_sent: bool) -> exit::NodeExit {
+/// The end of a node that nobody saw.
+pub(crate) fn unseen_end(term_sent: bool) -> exit::NodeExit {
     exit::NodeExit {
         status: exit::WaitStatus::Unknown,
         term_sent,

@@ -95,7 +95,9 @@ impl Programs {
                 check.add("binary", State::Ok, format!("{} (sha256 {})", file.path.display(), file.sha256));
                 match checksum_of(plan) {
                     Some(_) => check.add("checksum", State::Ok, "as the plan says"),
-                    None => check.add("checksum", State::Warning, "the plan names none for this platform"),
+                    None => {
+                        check.add("checksum", State::Warning, "the plan names no checksum for this platform")
+                    }
                 }
                 self.ask_version(&target, &mut check, plan).await;
             }
@@ -144,6 +146,9 @@ impl Programs {
         };
         if let Some(unfit) = known.unfit {
             return Err(unfit);
+        }
+        if let Some(plan) = plan {
+            self.check_hooks(plan)?;
         }
         let present_version = lock(&self.known).get(present).and_then(|known| known.version.clone());
         Ok(Verified {
@@ -278,6 +283,14 @@ impl Programs {
         }
     }
 
+    /// A hook that is there but cannot be run would fail with the old node already stopped.
+    fn check_hooks(&self, plan: &Plan) -> Result<(), String> {
+        let all = [Hook::PreStop, Hook::PreUpgrade, Hook::PostUpgrade];
+        all.into_iter()
+            .flat_map(|hook| self.hooks(&plan.name, hook))
+            .try_for_each(|path| hooks::check_hook(&path).map_err(|error| said(&error)))
+    }
+
     fn check_surroundings(&self, plan: &Plan, check: &mut Check) {
         match link::current(&self.home) {
             Ok(current) => check.add("link", State::Ok, format!("current -> {current}")),
@@ -286,12 +299,8 @@ impl Programs {
         if let Err(error) = disk::writable(self.home.wemixvisor()) {
             check.add("link", State::Failed, said(&error));
         }
-        for hook in [Hook::PreStop, Hook::PreUpgrade, Hook::PostUpgrade] {
-            for path in self.hooks(&plan.name, hook) {
-                if let Err(error) = hooks::check_hook(&path) {
-                    check.add("hooks", State::Failed, said(&error));
-                }
-            }
+        if let Err(problem) = self.check_hooks(plan) {
+            check.add("hooks", State::Failed, problem);
         }
         for place in [self.home.data(), self.home.wemixvisor()] {
             match disk::space(place) {

@@ -125,6 +125,10 @@ pub(crate) fn set_data_dir(batch: &mut Batch<'_>, home: &Path, data: &Path) -> R
 /// In words: why the file cannot be used.
 pub fn plans(home: &Home) -> Result<Vec<Plan>, String> {
     match plan_bytes::read(home).map_err(|error| said(&error))? {
+        // A disk that is not mounted takes back no plan.
+        None if !home.data().is_dir() => {
+            Err(format!("the data directory {} is not there", home.data().display()))
+        }
         None => Ok(Vec::new()),
         Some(content) => plan_file::parse(&content.text).map_err(|error| said(&error)),
     }

@@ -63,6 +63,8 @@ pub struct RunningNode {
     pub target: Option<Target>,
     /// How long it has run.
     pub uptime: Duration,
+    /// It has been sent its SIGTERM: it is about to end.
+    pub term_sent: bool,
 }
 
 /// The end of the last node.
@@ -128,6 +130,8 @@ impl Engine {
             }
             Ok(_) => engine.plans_read(boot_plans, now, &mut out),
         }
+        engine.restart_ordered =
+            engine.upgrade.is_none() && boot.running.as_ref().is_some_and(|running| running.term_sent);
         engine.progress(now, &mut out);
         engine.start_unless_busy(now, &mut out);
         (engine, out)
@@ -186,6 +190,10 @@ impl Engine {
             adopted: true,
             stop_wanted: None,
         });
+        if running.term_sent {
+            // A stop that the last supervisor did not see to its end: bounded as any other, then a new start.
+            self.stop_node(false, now, out);
+        }
         out.effects.push(Effect::SourcesUp);
     }
 

@@ -290,7 +290,8 @@ impl Engine {
         self.probe.asking = false;
         out.entries.push(Entry::Facts(Box::new(self.facts())));
         out.effects.push(Effect::SourcesDown);
-        if self.shutdown || self.saga_node_down(&text, now, out) {
+        if self.shutdown || self.saga_stopped_before(class, now, out) || self.saga_node_down(&text, now, out)
+        {
             return;
         }
         if self.restart_ordered {

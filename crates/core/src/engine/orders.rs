@@ -38,7 +38,7 @@ impl Engine {
     }
 
     fn schedule(&mut self, ticket: u64, plan: Plan, force: bool, out: &mut Decision) -> Answered {
-        let Plan { name, height, .. } = &plan;
+        let Plan { name, height, switch, .. } = &plan;
         if self.upgrade.as_ref().is_some_and(|under_way| under_way.is_for(name)) {
             return refuse(
                 RefusalCode::Conflict,
@@ -68,9 +68,13 @@ impl Engine {
         }
         let head = self.heights.highest().unwrap_or(0);
         if !force && firing_height(&plan, self.stagger).is_some_and(|firing| firing <= head) {
+            let reached = match *height <= head {
+                true => format!("height {height} has passed"),
+                false => format!("switch {switch} at height {height} would fire at once"),
+            };
             let message = format!(
-                "height {height} has passed (the head is at {head}); to upgrade at once, put the plan in with --force, or \
-                 give a height to come"
+                "{reached} (the head is at {head}); to upgrade at once, put the plan in with --force, or give a height \
+                 to come"
             );
             return refuse(RefusalCode::Conflict, message);
         }
@@ -135,7 +139,9 @@ impl Engine {
     fn roll_back(&mut self, ticket: u64, now: Now, out: &mut Decision) -> Answered {
         if let Some(under_way) = &self.upgrade {
             let step = under_way.step();
-            if matches!(step, Step::Probation | Step::PostUpgrade) || under_way.held {
+            let upgrade = under_way.upgrade.switchover.plan.is_some();
+            // To roll a rollback back would bring the version that somebody wants to leave.
+            if upgrade && (matches!(step, Step::Probation | Step::PostUpgrade) || under_way.held) {
                 let label = under_way.upgrade.switchover.label();
                 self.clear("held", out);
                 self.end(Ended::Failed("a person ordered the rollback".into()), now, out);

@@ -21,6 +21,9 @@ const NOT_READY_RECHECK: Duration = Duration::from_secs(10);
 /// A plan file that is bad for less than this is being written at the moment: nobody needs to hear of it.
 const BAD_FILE_TOLD_AFTER: Duration = Duration::from_millis(500);
 
+/// So many plans are named in one alert.
+const TOLD_AT_ONCE: usize = 3;
+
 /// A due plan whose program failed its verification is tried again so often.
 const BLOCKED_RETRY: Duration = Duration::from_secs(5);
 
@@ -215,7 +218,12 @@ impl Engine {
         if lacking.is_empty() {
             self.clear("not_ready", out);
         } else {
-            self.raise("not_ready", lacking.join(" | "), out);
+            let more = lacking.len().saturating_sub(TOLD_AT_ONCE);
+            let mut text = lacking[..lacking.len() - more].join(" | ");
+            if more > 0 {
+                text.push_str(&format!(" | and {more} more"));
+            }
+            self.raise("not_ready", text, out);
         }
     }
 
@@ -271,6 +279,7 @@ impl Engine {
 
     fn first_due(&mut self, situation: &Situation, now: Now, out: &mut Decision) -> Option<(Plan, Why)> {
         let mut refused = None;
+        let mut pinned = None;
         let mut found = None;
         let seen_now = self.heights.highest().is_some();
         for scheduled in &mut self.plans.scheduled {
@@ -280,7 +289,11 @@ impl Engine {
                 scheduled.seen_below |= seen_now;
                 continue;
             };
-            if scheduled.refused || self.pins.iter().any(|pin| is_pinned(pin, scheduled)) {
+            if scheduled.refused {
+                continue;
+            }
+            if let Some(pin) = self.pins.iter().find(|pin| is_pinned(pin, scheduled)) {
+                pinned = Some((scheduled.plan.clone(), pin.reason.clone()));
                 continue;
             }
             if why == Why::Late && self.settings.upgrade.late == Late::Refuse {
@@ -301,6 +314,17 @@ impl Engine {
                 name = plan.name
             );
             self.raise("refused_late", text, out);
+        }
+        match pinned {
+            Some((Plan { name, height, .. }, reason)) => {
+                let text = format!(
+                    "upgrade {name} is due (height {height}) but its program is pinned as bad ({reason}): it is not \
+                     carried out. When it is mended: wemixvisor upgrade apply {name} --force; else: wemixvisor upgrade \
+                     cancel {name}"
+                );
+                self.raise_once("pinned", text, out);
+            }
+            None => self.clear("pinned", out),
         }
         found
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::port::{Decision, Effect, Entry, HistoryEntry, Pin, PlanEdit, Verified};
 use super::{Ending, Engine};
 use crate::command_line::CommandLine;
+use crate::exit::ExitClass;
 use crate::observation::Observation;
 use crate::plan::{Plan, PlanName, SwitchMode};
 use crate::probation::{Expectation, Probation, Verdict};
@@ -368,7 +369,7 @@ impl Engine {
         if !self.node.has_process() && self.node.wanted {
             let why =
                 self.last_exit.as_ref().map_or_else(|| "is down".into(), crate::exit::NodeExit::describe);
-            let ending = Ending { class: crate::exit::ExitClass::OtherCode, uptime: None, why };
+            let ending = Ending { class: ExitClass::OtherCode, uptime: None, why };
             self.restart_by_policy(ending, now, out);
         }
     }
@@ -407,6 +408,18 @@ impl Engine {
             // It was being started as the upgrade began.
             self.act(now, out);
         }
+    }
+
+    /// The new program ended because the last supervisor had told it to, on its own way out: that says nothing
+    /// about it, so it is started again. Returns whether that was so.
+    pub(super) fn saga_stopped_before(&mut self, class: ExitClass, now: Now, out: &mut Decision) -> bool {
+        let proving = |under_way: &UnderWay| matches!(under_way.step(), Step::Probation | Step::PostUpgrade);
+        let stopped = class == ExitClass::Asked && self.upgrade.as_ref().is_some_and(proving);
+        if stopped && !self.too_many_starts() {
+            self.begin(Step::Start, now, out);
+            return true;
+        }
+        false
     }
 
     /// The node is down. Returns whether that belongs to the upgrade under way.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
@@ -53,17 +53,20 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(why) => {
-            eprintln!("wemixvisor keeper: {why}");
+            say(&why);
             refuse(connection, &why);
             ExitCode::FAILURE
         }
     }
 }
 
+/// A diagnostic, for `keeper.log`. Never worth dying for: the disk that takes it may be the one that is full.
+fn say(what: &str) {
+    let _ = writeln!(io::stderr(), "wemixvisor keeper: {what}");
+}
+
 fn usage() -> ExitCode {
-    eprintln!(
-        "wemixvisor keeper is started by wemixvisor itself: --dir DIRECTORY, a socket as standard output"
-    );
+    say("it is started by wemixvisor itself: --dir DIRECTORY, a socket as standard output");
     ExitCode::from(2)
 }
 
@@ -273,7 +276,7 @@ impl Server {
         self.send(None, Answer::Exited { exit: exit.clone() });
         crash_point("keeper.exit.told");
         if let Err(error) = records::note_exit(&self.dir, &exit) {
-            eprintln!("wemixvisor keeper: cannot write down how the node ended: {error}");
+            say(&format!("cannot write down how the node ended: {error}"));
         }
         crash_point("keeper.exit.noted");
         self.last_exit = Some(exit);
@@ -441,7 +444,7 @@ impl Server {
 
     fn note(&self, process: &NodeProcess) {
         if let Err(error) = records::note_node(&self.dir, process) {
-            eprintln!("wemixvisor keeper: cannot write down what was started: {error}");
+            say(&format!("cannot write down what was started: {error}"));
         }
     }
 
@@ -490,7 +493,10 @@ fn lock(path: &Path) -> io::Result<File> {
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => {
-                write_pid(&mut file)?;
+                // The pid is for people; a full disk must not keep a node from its keeper.
+                if let Err(error) = write_pid(&mut file) {
+                    say(&format!("cannot write down its process id: {error}"));
+                }
                 return Ok(file);
             }
             Err(TryLockError::Error(error)) => return Err(error),

@@ -213,7 +213,13 @@ fn boot_with(
     world.life = 1;
     let running = runs.clone().map(|target| {
         world.spawn(5, target.clone(), given_line.clone());
-        RunningNode { launch: 5, pid: 1001, target: Some(target), uptime: Default::default() }
+        RunningNode {
+            launch: 5,
+            pid: 1001,
+            target: Some(target),
+            uptime: Default::default(),
+            term_sent: false,
+        }
     });
     let boot = Boot {
         settings,

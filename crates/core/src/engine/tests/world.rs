@@ -443,6 +443,7 @@ impl World {
             pid: node.pid,
             target: Some(node.target.clone()),
             uptime: std::time::Duration::from_millis(self.now - node.since),
+            term_sent: node.term_at.is_some(),
         });
         let last_exit = self
             .disk
