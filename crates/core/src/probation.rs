@@ -74,6 +74,9 @@ pub struct Probation {
     steady_since: Option<MonoMs>,
     identified: bool,
     head: Option<Head>,
+    /// Where it began. The old program may have made more blocks than were seen of it; they prove nothing of the
+    /// new one, which has to make at least one step of its own.
+    first_head: Option<Height>,
     in_step: Option<bool>,
     peers: Option<u64>,
     sealed: bool,
@@ -218,6 +221,7 @@ impl Probation {
             steady_since: None,
             identified: false,
             head: None,
+            first_head: None,
             in_step: None,
             peers: None,
             sealed: false,
@@ -258,6 +262,7 @@ impl Probation {
         self.answered_at = Some(now.mono);
         self.steady_since = self.steady_since.or(Some(now.mono));
         self.head = Some(*head);
+        self.first_head = self.first_head.or(Some(head.height));
         self.in_step = head.block_time.map(|seconds| lag(seconds, now.wall) <= self.allowed_lag(limits));
         self.skip_unsupported(round);
         self.identified |=
@@ -318,7 +323,8 @@ impl Probation {
             missing.push(Missing::Identity);
         }
         let at = self.head.map(|head| head.height);
-        let target = self.reference.head.unwrap_or(0).saturating_add(limits.advance_blocks);
+        let beyond_the_old = self.reference.head.unwrap_or(0).saturating_add(limits.advance_blocks);
+        let target = beyond_the_old.max(self.first_head.unwrap_or(0).saturating_add(1));
         if at.is_none_or(|at| at < target) {
             missing.push(Missing::Head { at, target });
         }

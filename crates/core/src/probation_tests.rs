@@ -65,8 +65,22 @@ fn passes_when_steady_advanced_and_in_step() {
 }
 
 #[test]
+fn blocks_that_the_old_program_made_unseen_prove_nothing() {
+    let mut probation = begin();
+    for second in 1..=3 {
+        // The old program was seen at 100 and ended at 105.
+        probation.observe(&good(105, second), &LIMITS, at(second));
+    }
+    let missing = vec![Missing::Head { at: Some(105), target: 106 }];
+    assert_eq!(probation.verdict(&LIMITS, at(3).mono), Verdict::Pending(missing));
+    probation.observe(&good(106, 4), &LIMITS, at(4));
+    assert_eq!(probation.verdict(&LIMITS, at(4).mono), Verdict::Passed);
+}
+
+#[test]
 fn a_healthy_looking_node_behind_the_network_is_neither_passed_nor_failed() {
     let mut probation = begin();
+    probation.observe(&good(104, 0), &LIMITS, at(7));
     for second in 1..=10 {
         // All answers are good, and even the target height is there: but its blocks are old.
         probation.observe(&good(105, 0), &LIMITS, at(second + 6));
@@ -127,6 +141,7 @@ fn each_clock_runs_out_with_its_own_reason() {
 #[test]
 fn a_break_in_the_answers_begins_the_steadiness_anew() {
     let mut probation = begin();
+    probation.observe(&good(101, 1), &LIMITS, at(1));
     probation.observe(&good(102, 1), &LIMITS, at(1));
     probation.observe(&silent(), &LIMITS, at(3));
     assert_eq!(probation.verdict(&LIMITS, at(3).mono), Verdict::Pending(vec![Missing::Answer]));
@@ -193,11 +208,14 @@ fn peers_and_seals_count_where_they_can_be_asked() {
         ["4 peers (it has 3)", "our own seal in a block"]
     );
 
-    let unsupported =
-        Observation { peers: Answer::Unsupported, own_seal: Answer::Unsupported, ..good(103, 2) };
+    let unsupported = |height, made| Observation {
+        peers: Answer::Unsupported,
+        own_seal: Answer::Unsupported,
+        ..good(height, made)
+    };
     let mut probation = Probation::begin(reference(), expectation.clone(), None, MonoMs(0));
-    probation.observe(&unsupported, &limits, at(1));
-    probation.observe(&unsupported, &limits, at(2));
+    probation.observe(&unsupported(102, 1), &limits, at(1));
+    probation.observe(&unsupported(103, 2), &limits, at(2));
     assert_eq!(probation.verdict(&limits, at(2).mono), Verdict::Passed);
     assert_eq!(probation.skipped(), ["peers (net_peerCount)", "own seal (istanbul_*)"]);
 
@@ -245,16 +263,15 @@ fn a_node_that_lagged_before_may_lag_as_much_after() {
 #[test]
 fn without_a_reference_only_what_is_known_is_compared() {
     let mut probation = Probation::begin(Reference::default(), Expectation::default(), None, MonoMs(0));
-    let head = Answer::Known(Head { height: 2, hash: None, block_time: None });
-    let bare = Observation {
+    let bare = |height| Observation {
         client_version: Answer::Unsupported,
         chain_id: Answer::Unsupported,
         genesis: Answer::Unsupported,
-        head,
+        head: Answer::Known(Head { height, hash: None, block_time: None }),
         ..Observation::default()
     };
-    probation.observe(&bare, &LIMITS, at(1));
-    probation.observe(&bare, &LIMITS, at(2));
+    probation.observe(&bare(1), &LIMITS, at(1));
+    probation.observe(&bare(2), &LIMITS, at(2));
     assert_eq!(probation.verdict(&LIMITS, at(2).mono), Verdict::Passed);
     assert_eq!(probation.skipped().len(), 3);
 }
