@@ -276,7 +276,7 @@ fn watch_files(
     FileWatch::start(vec![plans.clone(), config], settings.upgrade.poll_interval, move |changed| {
         // On the watch's own thread: it may wait for the mailbox.
         if changed == plans {
-            tell_plans(&home, &tell, |home| Input::Plans(recorded::plans(home)));
+            tell_plans(&home, &tell, |home| (Input::Plans(recorded::plans(home)), ()));
         } else {
             let _ = tell.blocking_send(Message::Settings(reload().map(Box::new)));
         }

@@ -30,6 +30,9 @@ use crate::sources;
 /// Heads on their way from the sources to the mailbox.
 const HEADS: usize = 16;
 
+/// A finished plan that cannot be taken off the file now is tried again so much later.
+const TAKE_OFF_AGAIN: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// How it stood when an effect was decided on.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
@@ -321,6 +324,7 @@ impl Effects {
 
     fn edit_plans(&self, ticket: Option<u64>, edit: PlanEdit) {
         let (home, mailbox) = (self.home.clone(), self.mailbox.clone());
+        let (again, told) = (home.clone(), mailbox.clone());
         let edit_and_read = move |home: &Home| {
             let message = match &edit {
                 PlanEdit::Put(plan) => format!(
@@ -332,20 +336,32 @@ impl Effects {
                 }
             };
             let result = recorded::edit_plans(home, &edit);
-            match ticket {
+            let mut failed = false;
+            let input = match ticket {
                 Some(ticket) => Input::PlansEdited { ticket, result, message },
                 None => {
                     if let Err(problem) = &result {
+                        failed = true;
                         tracing::warn!(
-                            "a finished plan stays in the plan file (it is not run again): {problem}"
+                            "a finished plan stays in the plan file (it is not run again): {problem}; tried again in {} s",
+                            TAKE_OFF_AGAIN.as_secs()
                         );
                     }
                     Input::Plans(result)
                 }
-            }
+            };
+            (input, failed)
         };
-        // On a thread of its own: it may wait for the disk and for the mailbox.
-        tokio::task::spawn_blocking(move || tell_plans(&home, &mailbox, edit_and_read));
+        tokio::spawn(async move {
+            // On a thread of its own: it may wait for the disk and for the mailbox.
+            let edited = tokio::task::spawn_blocking(move || tell_plans(&home, &mailbox, edit_and_read));
+            if edited.await.unwrap_or_default() {
+                tokio::time::sleep(TAKE_OFF_AGAIN).await;
+                // The engine sees it in the file and decides anew: it may have been ordered again by now.
+                let read = |home: &Home| (Input::Plans(recorded::plans(home)), ());
+                tokio::task::spawn_blocking(move || tell_plans(&again, &told, read));
+            }
+        });
     }
 
     /// Runs a piece of work on its own; its result lands in the mailbox.
@@ -370,11 +386,18 @@ pub(crate) fn log_policy(settings: &Settings) -> LogPolicy {
 
 /// Reads the plan file, or edits and reads it, and tells the engine, one after the other: what was read first is
 /// told first, so that an older reading never takes the place of a newer one. Waits for the mailbox.
-pub(crate) fn tell_plans(home: &Home, mailbox: &mpsc::Sender<Message>, read: impl FnOnce(&Home) -> Input) {
+/// What `read` answers besides is passed on.
+pub(crate) fn tell_plans<T>(
+    home: &Home,
+    mailbox: &mpsc::Sender<Message>,
+    read: impl FnOnce(&Home) -> (Input, T),
+) -> T {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // Nobody reads it any more when the supervisor ends.
-    let _ = mailbox.blocking_send(Message::Happened(read(home)));
+    let (input, answer) = read(home);
+    let _ = mailbox.blocking_send(Message::Happened(input));
+    answer
 }
 
 async fn ask(client: &Client, what: ProbeFor, after: Height, limit: std::time::Duration) -> Observation {
