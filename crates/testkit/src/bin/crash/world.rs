@@ -63,6 +63,8 @@ pub struct World {
     starts: u32,
     /// Whether a schedule was answered with 200: from then on the plan must not be lost.
     pub accepted: bool,
+    /// What was answered otherwise.
+    pub refusals: String,
     /// Whether it need not be asked for again.
     scheduled: bool,
     /// What was killed from outside, in order.
@@ -101,6 +103,7 @@ impl World {
             ended: None,
             starts: 0,
             accepted: false,
+            refusals: String::new(),
             scheduled: false,
             kills: Vec::new(),
             node_killed: false,
@@ -215,9 +218,13 @@ impl World {
             return;
         }
         let plan = json!({"name": "v2", "height": HEIGHT, "force": true});
-        if let Some((200, _)) = self.home.ask_within(ANSWER * 3, "POST", "/api/v1/upgrades", Some(&plan)) {
-            self.accepted = true;
-            self.scheduled = true;
+        match self.home.ask_within(ANSWER * 3, "POST", "/api/v1/upgrades", Some(&plan)) {
+            Some((200, _)) => {
+                self.accepted = true;
+                self.scheduled = true;
+            }
+            Some((_, refusal)) => self.refusals.push_str(&refusal.to_string()),
+            None => {}
         }
     }
 
