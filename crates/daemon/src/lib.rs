@@ -1,7 +1,7 @@
 //! The supervisor at work: where the decisions of `core` meet the disk, the processes and the nodes.
 //!
-//! [`run`] boots and then runs one loop ([`engine`]): it takes an input from the mailbox, lets the core decide,
-//! writes the decision down, and has it carried out by [`effects`]. Everybody else (API, CLI) talks to that
+//! [`run`] boots and then runs one loop (`engine`): it takes an input from the mailbox, lets the core decide,
+//! writes the decision down, and has it carried out by `effects`. Everybody else (API, CLI) talks to that
 //! loop through a [`Handle`].
 
 pub mod api;

@@ -183,7 +183,7 @@ pub struct Schedule {
     /// What it is, for people
     #[arg(long, value_name = "TEXT")]
     pub info: Option<String>,
-    /// When it fires: at (the height), before (the first new block), window:<blocks>, halted, manual
+    /// When it fires: at (the height), before (the first new block), window:BLOCKS, halted, manual
     #[arg(long, value_name = "MODE")]
     pub switch: Option<String>,
     /// Even if its height has passed, or its version is pinned as bad
