@@ -6,7 +6,8 @@
 //!                                     --random N [--seed S] at random moments
 //!                                     --faults              every call that can fail, its n-th time
 //!                                     --power               a power failure at every crash point
-//!                                     [--only TEXT]         only the runs whose names hold the text
+//!                                     [--only TEXT]         only the runs whose names hold the text, or the one
+//!                                                           of exactly this name
 //!                                     [--sample N]          so many of them, drawn by the seed
 //!                                     [--jobs N] [--program FILE]
 //! ```
@@ -170,7 +171,12 @@ fn runs(task: &Task, program: &Path, evidence: &Path, passed: &BTreeMap<Cycle, p
         runs.truncate(sample);
     }
     runs.extend(plans::random(task.random, task.seed, Duration::from_secs(3)));
-    runs.retain(|run| task.only.as_ref().is_none_or(|only| run.name.contains(only)));
+    if let Some(only) = &task.only {
+        match plans::named(only) {
+            Some(run) => runs = vec![run],
+            None => runs.retain(|run| run.name.contains(only)),
+        }
+    }
     runs
 }
 

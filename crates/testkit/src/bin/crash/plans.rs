@@ -173,6 +173,29 @@ pub fn faulty(passed: &BTreeMap<Cycle, Passages>) -> Vec<Run> {
     runs
 }
 
+/// The run of this name, whether or not this machine's undisturbed cycle passes its place so often: `good/link.made#2/SK`,
+/// `good/effect.terminate.after#SK/boot.store#1/S`, `good/store.commit#3/EIO-once`, `bad/link.made#1/power-no-notes`.
+pub fn named(name: &str) -> Option<Run> {
+    let parts: Vec<&str> = name.split('/').collect();
+    let cycle = Cycle::ALL.into_iter().find(|cycle| cycle.to_string() == parts[0])?;
+    let (&last, places) = parts.get(1..)?.split_last()?;
+    let (place, nth) = places.last()?.split_once('#')?;
+    let (place, nth) = (place.to_owned(), nth.parse().ok()?);
+    let deed = if let Some(notes) = last.strip_prefix("power-") {
+        Deed::Power { point: place, nth, keep_notes: notes == "notes" }
+    } else if let Some((error, length)) = last.split_once('-') {
+        let error = faults::errors(&place).iter().find(|known| **known == error)?;
+        Deed::Fault { call: place, nth, times: if length == "once" { 1 } else { faults::LASTING }, error }
+    } else {
+        let dies = |letter| last.contains(letter);
+        let victims = Victims { supervisor: dies('S'), keeper: dies('K'), node: dies('N') };
+        let first = places.len() == 2;
+        let before = first.then(|| first_blow(places[0].trim_end_matches("#SK")));
+        Deed::Strikes(before.into_iter().chain([Strike { point: place, nth, victims }]).collect())
+    };
+    Some(Run { name: name.to_owned(), cycle, deed })
+}
+
 /// Random moments: `number` runs, every sixth with further kills during the recovery.
 pub fn random(number: u64, seed: u64, length: Duration) -> Vec<Run> {
     (0..number).map(|index| drawn(index, seed, length)).collect()
