@@ -262,6 +262,18 @@ impl TestHome {
         })
     }
 
+    /// Waits until the program on probation has told its head: only blocks that it makes from then on count.
+    pub fn has_answered_on_probation(&self) {
+        self.sees("the program on probation has told its head", |status| {
+            let upgrade = &status["upgrade"];
+            let waiting_for: Vec<_> = upgrade["waiting_for"].as_array().into_iter().flatten().collect();
+            let proving = ["probation", "back_probation"].iter().any(|step| upgrade["step"] == *step);
+            let silent =
+                |missing: &&&Value| missing.as_str().is_some_and(|text| text.starts_with("an answer"));
+            proving && !waiting_for.is_empty() && !waiting_for.iter().any(|missing| silent(&missing))
+        });
+    }
+
     /// Waits until the upgrade `name` is the last finished one and none is under way; the answer is its entry.
     pub fn finished(&self, name: &str) -> Value {
         let status = self.sees(&format!("upgrade {name} is over"), |status| {

@@ -336,6 +336,7 @@ fn b15_two_plans_in_a_row_are_carried_out_in_order_each_once() {
         status["upgrade"]["name"] == "v2" && status["upgrade"]["step"] == "probation"
     });
     let second = home.wait("the second node", || home.node_now().filter(|node| node.pid != first.pid));
+    home.has_answered_on_probation();
     second.mine(3);
     home.committed("v2");
     second.set_head(60);

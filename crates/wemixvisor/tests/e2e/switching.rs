@@ -229,6 +229,7 @@ fn seed_the_new_node_is_killed_while_it_starts_and_the_old_one_comes_back() {
     let back = home.wait("the old program again", || {
         home.node_now().filter(|node| ![old.pid, new.pid].contains(&node.pid))
     });
+    home.has_answered_on_probation();
     back.mine(3);
     let entry = home.finished("v2");
     assert_eq!((&entry["outcome"], home.current().as_deref()), (&json!("rolled_back"), Some("genesis")));

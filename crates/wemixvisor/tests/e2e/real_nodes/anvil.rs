@@ -94,6 +94,7 @@ fn anvil_a7_heights_that_are_jumped_over() {
     assert!(home.sees_head(8)["upgrade"].is_null());
     mine(7);
     home.sees("the new program is on probation", |status| status["upgrade"]["step"] == "probation");
+    home.has_answered_on_probation();
     mine(5);
     let entry = home.committed("v2");
     assert_eq!(entry["head"], 15, "{entry:#}");
