@@ -14,9 +14,6 @@ pub use wemixvisor_core::target::Target;
 use crate::durable::{self, DurableError};
 use crate::home::Home;
 
-/// How many near matches an error message offers.
-const MOST_MATCHES: usize = 3;
-
 /// A `current` that does not say which program runs, or could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -159,25 +156,6 @@ pub fn programs(home: &Home) -> Result<Vec<PlanName>, LinkError> {
     Ok(names)
 }
 
-/// The candidates that a mistyped name may have meant, nearest first, at most three: the same but for case,
-/// a longer or shorter form, or up to two (three in long names) wrong characters.
-pub fn near_matches<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    let wanted = name.to_lowercase();
-    let limit = if wanted.len() > 8 { 3 } else { 2 };
-    let mut near: Vec<(usize, &str)> = candidates
-        .into_iter()
-        .filter_map(|candidate| {
-            let lower = candidate.to_lowercase();
-            let distance = edit_distance(&wanted, &lower);
-            let part = !wanted.is_empty() && (lower.contains(&wanted) || wanted.contains(&lower));
-            let near = distance <= limit && distance < wanted.len().max(lower.len());
-            (near || part).then_some((distance, candidate))
-        })
-        .collect();
-    near.sort();
-    near.into_iter().take(MOST_MATCHES).map(|(_, candidate)| candidate).collect()
-}
-
 /// What the link holds for a target.
 pub(crate) fn relative(target: &Target) -> PathBuf {
     match target {
@@ -212,22 +190,6 @@ fn parse(to: &Path) -> Option<Target> {
         (Some("upgrades"), Some(name), None) => name.parse().ok().map(Target::Upgrade),
         _ => None,
     }
-}
-
-/// Levenshtein's distance: the fewest insertions, deletions and changes that turn one into the other.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -321,17 +283,6 @@ mod tests {
         fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
         let moved = Home::new(&dir.path().join("b"), None, None, "node").unwrap();
         assert_eq!(current(&moved).unwrap(), v2());
-    }
-
-    #[test]
-    fn near_matches_are_offered_nearest_first() {
-        let names = ["v2.0.0", "v2.1.0", "V3", "mont-blanc", "x"];
-        assert_eq!(near_matches("v2.0.1", names), ["v2.0.0", "v2.1.0"]);
-        assert_eq!(near_matches("v3", names), ["V3"]);
-        assert_eq!(near_matches("montblanc", names), ["mont-blanc"]);
-        assert_eq!(near_matches("2.1", names), ["v2.1.0"]);
-        assert!(near_matches("completely-else", names).is_empty());
-        assert!(near_matches("", names).is_empty());
     }
 
     proptest! {
