@@ -21,6 +21,9 @@ use crate::{http, journal, processes};
 /// The file name of the node's program.
 pub const NODE_NAME: &str = "gwemix";
 
+/// Where homes lie, whatever TMPDIR says: real nodes open no IPC socket whose path is longer than 107 bytes.
+const SHORT: &str = "/tmp";
+
 /// How long what runs may take to go after SIGKILL.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -40,7 +43,7 @@ impl TestHome {
     /// An empty home for the built program `wemixvisor`, with fast settings and nothing laid out.
     pub fn new(wemixvisor: &str) -> Self {
         let home = Self {
-            dir: tempfile::Builder::new().prefix("wv").tempdir().expect("a temporary directory"),
+            dir: tempfile::Builder::new().prefix("wv").tempdir_in(SHORT).expect("a temporary directory"),
             wemixvisor: kept(Path::new(wemixvisor)),
             settings: Mutex::default(),
             reported: AtomicBool::new(false),

@@ -29,7 +29,8 @@ impl Ran {
 impl Home {
     /// A directory without anything in it.
     fn bare() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        // Short: a path is never broken over two lines, and what `status` prints is held to 80 columns.
+        Self { dir: tempfile::tempdir_in("/tmp").unwrap() }
     }
 
     /// A home that is laid out.

@@ -20,7 +20,8 @@ struct Started {
 }
 
 fn drill(flags: &[&str]) -> Started {
-    let temporary = tempfile::tempdir().unwrap();
+    // Short, or the drill takes another place.
+    let temporary = tempfile::tempdir_in("/tmp").unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_wemixvisor"))
         .arg("drill")
         .args(flags)

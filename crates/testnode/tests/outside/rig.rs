@@ -28,12 +28,15 @@ pub fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Where data directories lie, whatever TMPDIR says: the IPC socket's path may have 107 bytes.
+const SHORT: &str = "/tmp";
+
 /// A directory for a node's data.
 pub struct Home(pub TempDir);
 
 impl Home {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir_in(SHORT).unwrap())
     }
 
     pub fn file(&self, name: &str) -> PathBuf {

@@ -68,9 +68,6 @@ enum Broken {
         /// Why not.
         source: io::Error,
     },
-    /// The path of the node's socket would be too long.
-    #[error("{} is too long a path for a node's socket; name a shorter place with TMPDIR", .0.display())]
-    LongPath(PathBuf),
     /// Programs cannot be run where the home is.
     #[error(
         "{} cannot be run; if the file system is mounted noexec, name another place with TMPDIR",
@@ -141,7 +138,7 @@ impl Broken {
 pub async fn play(drill: &Drill, screen: &Screen) -> Result<u8, Failure> {
     let mut signals =
         Signals::catch().map_err(|error| Failure::failed(format!("cannot listen to signals: {error}")))?;
-    let mut stage = Stage::build(&drill.own_program, &drill.environment)
+    let mut stage = Stage::build(&std::env::temp_dir(), &drill.own_program, &drill.environment)
         .map_err(|broken| Failure::from_error(&broken))?;
     let mut show = Show::new(screen);
     let played = tokio::select! {

@@ -32,8 +32,12 @@ pub const BLOCK_TIME: Duration = Duration::from_millis(250);
 /// watches.
 pub const MUST_ADVANCE_WITHIN: Duration = Duration::from_secs(4);
 
-/// The most bytes of a Unix socket's path.
-const SOCKET_PATH_LIMIT: usize = 107;
+/// The longest path of a directory for temporary files, in bytes, with which the node can open its IPC socket: a
+/// Unix socket's path has at most 107.
+const LONGEST_PLACE: usize = 60;
+
+/// Where a drill plays when TMPDIR lies deeper than that.
+const SHORT_PLACE: &str = "/tmp";
 
 /// The program may take so long to say its version. Nothing is slower than a machine that swaps.
 const FIRST_RUN: Duration = Duration::from_secs(20);
@@ -73,12 +77,17 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Lays out the home and the programs in the directory for temporary files. Nothing is started yet.
-    pub fn build(own_program: &Path, environment: &[(OsString, OsString)]) -> Result<Self, Broken> {
+    /// Lays out the home and the programs in `place`, or in `/tmp` if that lies too deep. Nothing is started yet.
+    pub fn build(
+        place: &Path,
+        own_program: &Path,
+        environment: &[(OsString, OsString)],
+    ) -> Result<Self, Broken> {
+        let place = if place.as_os_str().len() > LONGEST_PLACE { Path::new(SHORT_PLACE) } else { place };
         let dir = tempfile::Builder::new()
             .prefix("wemixvisor-drill-")
-            .tempdir()
-            .map_err(|source| Broken::NoPlace { dir: std::env::temp_dir(), source })?;
+            .tempdir_in(place)
+            .map_err(|source| Broken::NoPlace { dir: place.into(), source })?;
         let root =
             dir.path().canonicalize().map_err(|source| Broken::NoPlace { dir: dir.path().into(), source })?;
         let home = Home::new(&root, None, None, NAME)?;
@@ -90,9 +99,6 @@ impl Stage {
             home,
             root,
         };
-        if stage.ipc().as_os_str().len() > SOCKET_PATH_LIMIT {
-            return Err(Broken::LongPath(stage.root.clone()));
-        }
         stage.lay_out()?;
         Ok(stage)
     }
@@ -140,10 +146,6 @@ impl Stage {
     /// The home.
     pub fn home(&self) -> &Home {
         &self.home
-    }
-
-    fn ipc(&self) -> PathBuf {
-        self.home.data().join("gwemix.ipc")
     }
 
     fn log(&self) -> PathBuf {
@@ -358,8 +360,11 @@ mod tests {
 
     #[test]
     fn the_stage_is_laid_out_and_goes_with_its_drop() {
-        let stage = Stage::build(Path::new("/wemixvisor"), &[]).unwrap();
+        let place = tempfile::tempdir_in(SHORT_PLACE).unwrap();
+        let build = |place: &Path| Stage::build(place, Path::new("/wemixvisor"), &[]).unwrap();
+        let stage = build(place.path());
         let home = stage.home().clone();
+        assert!(home.root().starts_with(place.path()));
         for version in ["v2.0.0", "v3.0.0", "v4.0.0"] {
             assert!(home.upgrades().join(version).join("bin/practice-node").is_file());
         }
@@ -368,10 +373,13 @@ mod tests {
         stage.hold_before_switch("v4.0.0").unwrap();
         drop(stage);
         assert!(!home.root().exists());
-        let mut kept = Stage::build(Path::new("/wemixvisor"), &[]).unwrap();
+        let mut kept = build(place.path());
         let path = kept.keep();
         drop(kept);
         assert!(path.is_dir());
-        fs::remove_dir_all(path).unwrap();
+
+        let deep = place.path().join("d".repeat(LONGEST_PLACE));
+        fs::create_dir(&deep).unwrap();
+        assert!(build(&deep).home().data().join("gwemix.ipc").as_os_str().len() <= 107);
     }
 }
