@@ -15,6 +15,7 @@ mod plans;
 pub mod port;
 mod saga;
 pub mod snapshot;
+mod surroundings;
 
 #[cfg(test)]
 mod tests;
@@ -82,6 +83,8 @@ pub struct Engine {
     /// A number of this node's own, for the stagger of windows and restarts.
     stagger: u64,
     probe: Probe,
+    /// When the home is looked at next.
+    look_at: MonoMs,
     poll_every: Duration,
     alerts: BTreeMap<&'static str, String>,
     shutdown: bool,
@@ -140,6 +143,7 @@ impl Engine {
             Input::Switched { target, result } => self.switched(target, result, now, out),
             Input::Observed { launch, round } => self.observed(launch, &round, now, out),
             Input::Sealing(answer) => self.node.sealing(&answer, now.mono, out),
+            Input::Surroundings(found) => self.looked_around(found, now, out),
             Input::Order { ticket, order } => self.order(ticket, order, now, out),
             Input::PlansEdited { ticket, result, message } => {
                 self.plans_edited(ticket, result, message, now, out)
@@ -158,6 +162,7 @@ impl Engine {
         self.probe_progress(now, out);
         self.watch_heights(now, out);
         self.set_pace(now, out);
+        self.look_around(now, out);
         if self.shutdown && !self.node.has_process() && !self.ended {
             self.ended = true;
             out.entries.push(Entry::Facts(Box::new(self.facts())));
@@ -179,6 +184,7 @@ impl Engine {
             self.plans_next_wake(now),
             probing,
             self.silence_due_at(),
+            self.next_look(),
         ]
         .into_iter()
         .flatten()
@@ -461,6 +467,7 @@ impl Engine {
             reference: self.reference_below(u64::MAX),
             block_time_ms: self.heights.block_time().map(millis),
             line,
+            plans: self.plans.known(),
         }
     }
 

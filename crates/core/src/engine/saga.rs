@@ -16,8 +16,12 @@ use crate::time::{MonoMs, Now, WallMs};
 use crate::trigger::Why;
 use crate::upgrade::{Ended, MAX_STARTS, Next, Outcome, Record, Step, Switchover, Upgrade, next};
 
-/// A link that cannot be pointed back is tried again so often.
+/// A link that cannot be pointed back is tried again after this time, then after twice as long each time, up to
+/// [`BACK_SWITCH_RETRY_MOST`].
 const BACK_SWITCH_RETRY: Duration = Duration::from_secs(5);
+
+/// Each try is a line of the journal; a disk that stays read-only must not fill it.
+const BACK_SWITCH_RETRY_MOST: Duration = Duration::from_secs(300);
 
 /// The upgrade under way and what of it lives in memory only.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +30,8 @@ pub struct UnderWay {
     pub(super) probation: Option<Probation>,
     /// After the switch the operator is waited for.
     pub(super) held: bool,
+    /// How often the link could not be pointed back.
+    barred: u32,
     /// The step's effect is to be tried (again) then.
     pub(super) retry_at: Option<MonoMs>,
     /// Since when no node runs, while none does.
@@ -36,7 +42,15 @@ pub struct UnderWay {
 
 impl UnderWay {
     pub(super) fn new(upgrade: Upgrade) -> Self {
-        Self { upgrade, probation: None, held: false, retry_at: None, down_at: None, down_ms: None }
+        Self {
+            upgrade,
+            probation: None,
+            held: false,
+            barred: 0,
+            retry_at: None,
+            down_at: None,
+            down_ms: None,
+        }
     }
 
     pub(super) fn step(&self) -> Step {
@@ -274,7 +288,9 @@ impl Engine {
                     format!("upgrade {label}: the way back is barred and tried again: {}", self.failure());
                 self.raise("rollback_barred", text, out);
                 if let Some(under_way) = &mut self.upgrade {
-                    under_way.retry_at = Some(now.mono.after(BACK_SWITCH_RETRY));
+                    under_way.barred += 1;
+                    let pause = BACK_SWITCH_RETRY * 2_u32.pow(under_way.barred.min(16) - 1);
+                    under_way.retry_at = Some(now.mono.after(pause.min(BACK_SWITCH_RETRY_MOST)));
                 }
             }
             Next::Finish(outcome) => self.finish(outcome, now, out),
