@@ -21,6 +21,7 @@ use wemixvisor_host::home::Home;
 use wemixvisor_host::keeper::KeeperState;
 use wemixvisor_host::link::{self, LinkError};
 use wemixvisor_host::lock::{LockError, SupervisorLock};
+use wemixvisor_host::memory;
 use wemixvisor_host::store::{Store, StoreError};
 use wemixvisor_host::trial::{self, crash_point};
 use wemixvisor_host::watch::{FileWatch, WatchError};
@@ -41,6 +42,9 @@ const MAILBOX: usize = 256;
 
 /// A runtime that ends does not wait longer for a write to a blocked terminal.
 const LAST_WAIT: Duration = Duration::from_millis(100);
+
+/// Code that was needed once is given back so often.
+const SMALL_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// The key of this node's own number.
 const STAGGER: &str = "stagger";
@@ -168,6 +172,8 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let settings = Arc::new(settings);
     let environment = Arc::new(trial::without_orders(environment));
     let recorded = Recorded::read(&store)?;
+    // An upgrade's records are cleared with its end.
+    let upgrading = recorded.journal.as_ref().is_ok_and(|records| !records.is_empty());
     let given_line = CommandLine::of(node_args);
     let line = match &recorded.facts.line {
         Some(over) if over.given == given_line => over.line.clone(),
@@ -193,6 +199,10 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     };
     let (core, first) = Engine::boot(boot, clock.now());
     crash_point("boot.decided");
+    if upgrading {
+        // The last supervisor may have switched it and gone before that was forced to the disk.
+        link::force(&home)?;
+    }
     write(&mut store, &first.entries)?;
     crash_point("boot.written");
     let data = home.data();
@@ -206,6 +216,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let listener = control::bind(&home).map_err(system("open the control socket"))?;
     tokio::spawn(keeping.clone().listen(events, tell.clone()));
     tokio::spawn(quit_on_order(keeping.clone()));
+    tokio::spawn(stay_small());
     tokio::spawn(control::serve(listener, Handle { mailbox: tell.clone() }));
     if !state.leftovers.is_empty() {
         keeping.end_leftovers().await;
@@ -254,6 +265,17 @@ fn listen_to_signals(tell: &mpsc::Sender<Message>, reload: &Reload) -> std::io::
         }
     });
     Ok(())
+}
+
+/// Only starts and upgrades need most of the code; the rest of the time the memory is the node's.
+async fn stay_small() {
+    loop {
+        tokio::time::sleep(SMALL_AGAIN_AFTER).await;
+        if let Err(error) = memory::give_back_code() {
+            tracing::debug!("the code in memory cannot be given back: {error}");
+            return;
+        }
+    }
 }
 
 async fn quit_on_order(keeping: Keeping) {

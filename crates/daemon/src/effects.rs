@@ -15,6 +15,7 @@ use wemixvisor_core::plan::Plan;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::target::Target;
 use wemixvisor_core::upgrade::Step;
+use wemixvisor_host::durable::DurableError;
 use wemixvisor_host::home::{Home, Hook};
 use wemixvisor_host::hooks::{HookExit, run_hook};
 use wemixvisor_host::keeper::{self, DATA_DIR_LOCK, FileIdentity, LogPolicy, SpawnError};
@@ -59,6 +60,8 @@ pub(crate) struct Effects {
     /// What the node runs with: says where it answers.
     line: CommandLine,
     hook: Option<JoinHandle<()>>,
+    /// The link was switched and may still be taken back by a power failure.
+    link_unforced: bool,
     /// Seals above this height are the present node's own.
     seals_after: Height,
 }
@@ -96,6 +99,7 @@ impl Effects {
             watch,
             line,
             hook: None,
+            link_unforced: false,
             seals_after: 0,
         }
     }
@@ -111,7 +115,8 @@ impl Effects {
             }
             Effect::SampleWork => return Some(Input::Work(standing.pid.and_then(sample))),
             Effect::SwitchLink(target) => {
-                let result = link::switch(&self.home, &target).map_err(|error| said(&error));
+                let result = link::switch_unforced(&self.home, &target).map_err(|error| said(&error));
+                self.link_unforced |= result.is_ok();
                 return Some(Input::Switched { target, result });
             }
             Effect::RunHook { step, name, height, info, target } => {
@@ -139,6 +144,15 @@ impl Effects {
             Effect::Reply { .. } | Effect::Exit(_) => {}
         }
         None
+    }
+
+    /// Forces a switched link to the disk. No record that is forced may speak of a switch that is not.
+    pub(crate) fn force_link(&mut self) -> Result<(), DurableError> {
+        if self.link_unforced {
+            link::force(&self.home)?;
+            self.link_unforced = false;
+        }
+        Ok(())
     }
 
     /// Where the node answers may have changed: it was started with other arguments, or its socket has

@@ -173,17 +173,24 @@ impl Loop {
         let kept = input.clone();
         let Decision { entries, effects } = next.handle(input, self.clock.now());
         if !entries.is_empty()
-            && let Err(error) = write(&mut self.store, &entries)
+            && let Err(problem) = self.write_down(&entries)
         {
             let must_be_durable = Decision { entries, effects: Vec::new() }.must_be_durable();
-            tracing::error!("{}", said(&error));
+            tracing::error!("{problem}");
             if must_be_durable {
-                self.core.store_failed(&said(&error));
+                self.core.store_failed(&problem);
                 return Err(Box::new(kept));
             }
         }
         self.core = next;
         Ok(self.carry_out(effects))
+    }
+
+    fn write_down(&mut self, entries: &[Entry]) -> Result<(), String> {
+        if !between_stop_and_start(entries) {
+            self.effects.force_link().map_err(|error| said(&error))?;
+        }
+        write(&mut self.store, entries).map_err(|error| said(&error))
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) -> Option<ExitWith> {
@@ -273,8 +280,8 @@ pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<(), StoreErr
 
 /// Whether these are records of the downtime, for which no disk is waited for. They outlive a crash of the
 /// supervisor as they are. A power failure ends node and supervisor and may take them back: then the upgrade goes
-/// on from its stop, finds no node running, and does the switch, which is forced by itself, and the start again.
-/// The record of the new node being up is forced, and these with it.
+/// on from its stop, finds no node running, and does the switch and the start again. The link is forced before, and
+/// these with, the record of the new node being up.
 fn between_stop_and_start(entries: &[Entry]) -> bool {
     use wemixvisor_core::upgrade::{Record, Step};
     let mut records = entries.iter().filter_map(|entry| match entry {

@@ -142,10 +142,10 @@ pub fn copy_atomic(from: &Path, to: &Path, mode: u32) -> Result<Digest, DurableE
 }
 
 /// Makes `link` a symbolic link to `target`, replacing a link (or file) that was there. A directory in the
-/// place of the link is never replaced.
+/// place of the link is never replaced. Until [`force`], a power failure may bring back what was there.
 ///
 /// # Errors
-/// As [`write_atomic`].
+/// [`DurableError::NotChanged`].
 pub fn replace_link(link: &Path, target: &Path) -> Result<(), DurableError> {
     let not_changed =
         |source| DurableError::NotChanged { doing: "replace the link", path: link.into(), source };
@@ -161,7 +161,15 @@ pub fn replace_link(link: &Path, target: &Path) -> Result<(), DurableError> {
     trial::about_to_replace(link);
     temporary.persist(link).map_err(|error| not_changed(error.error))?;
     crash_point("link.replaced");
-    sync_dir_of(link)?;
+    Ok(())
+}
+
+/// Forces to the disk what was replaced at `path` before.
+///
+/// # Errors
+/// [`DurableError::NotForced`].
+pub fn force(path: &Path) -> Result<(), DurableError> {
+    sync_dir_of(path)?;
     crash_point("link.done");
     Ok(())
 }

@@ -9,6 +9,7 @@ pub mod hooks;
 pub mod keeper;
 pub mod link;
 pub mod lock;
+pub mod memory;
 pub mod output;
 pub mod plan_file;
 pub mod process;

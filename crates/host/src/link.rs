@@ -121,9 +121,27 @@ pub fn current(home: &Home) -> Result<Target, LinkError> {
 /// Makes `current` point to an installed program, durably. To the same again is fine.
 ///
 /// # Errors
+/// As [`switch_unforced`].
+pub fn switch(home: &Home, target: &Target) -> Result<(), LinkError> {
+    switch_unforced(home, target)?;
+    force(home).map_err(|source| LinkError::NotSwitched { target: target.clone(), source })
+}
+
+/// Forces the last [`switch_unforced`] to the disk.
+///
+/// # Errors
+/// [`DurableError::NotForced`].
+pub fn force(home: &Home) -> Result<(), DurableError> {
+    durable::force(&home.current())
+}
+
+/// Makes `current` point to an installed program: at once for every process, but until [`force`] a power failure
+/// may bring the old link back. To the same again is fine.
+///
+/// # Errors
 /// [`LinkError::NotInstalled`], or a directory or file in the place of the link, which stays; or
 /// [`LinkError::NotSwitched`].
-pub fn switch(home: &Home, target: &Target) -> Result<(), LinkError> {
+pub fn switch_unforced(home: &Home, target: &Target) -> Result<(), LinkError> {
     let program = home.program(target);
     if !program.is_file() {
         return Err(LinkError::NotInstalled { target: target.clone(), program });

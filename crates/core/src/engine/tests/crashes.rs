@@ -202,6 +202,7 @@ fn kinds_of_crash() -> Vec<Crash> {
         Crash { node_too: true, exit_known: true, ..crash },
         Crash { node_too: true, facts_lost: true, away: 20_000, ..crash },
         Crash { node_too: true, power: true, ..crash },
+        Crash { node_too: true, power: true, link_lost: true, ..crash },
     ]
 }
 
@@ -243,13 +244,14 @@ fn killed_again_at_every_edge_of_the_recovery() {
 
 #[test]
 fn killed_three_times_in_a_row() {
-    let [alive, known, lost, power] = kinds_of_crash()[..] else { panic!() };
+    let [alive, known, lost, power, back] = kinds_of_crash()[..] else { panic!() };
     for scenario in scenarios() {
         let edges = edges(&scenario);
         for edge in 1..=edges {
             run(&scenario, &[(edge, alive), (edge + 1, lost), (edge + 2, alive)]);
             run(&scenario, &[(edge, known), (edge + 2, alive), (edge + 3, lost)]);
             run(&scenario, &[(edge, power), (edge + 3, power), (edge + 4, known)]);
+            run(&scenario, &[(edge, back), (edge + 3, power), (edge + 4, back)]);
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Disk {
     pub events: Vec<Event>,
     pub plans: Result<Vec<Plan>, String>,
     pub link: Target,
+    /// The link as of the last write that was waited for.
+    pub link_for_sure: Target,
     /// What the keeper saw of the last node, and when.
     pub last_exit: Option<(LastExit, u64)>,
 }
@@ -38,6 +40,7 @@ impl Disk {
             facts_for_sure: Facts::default(),
             events: Vec::new(),
             plans: Ok(Vec::new()),
+            link_for_sure: link.clone(),
             link,
             last_exit: None,
         }
@@ -121,6 +124,7 @@ impl Disk {
         }
         if durable && waited_for {
             self.forced = self.journal.len();
+            self.link_for_sure = self.link.clone();
             self.facts_for_sure = self.facts.clone();
         }
         if !journals {

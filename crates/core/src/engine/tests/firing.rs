@@ -152,7 +152,14 @@ fn missed(late: Late, node_too: bool) -> World {
     world.run_to_head(135);
     world.at(
         world.now,
-        Act::Crash(Crash { node_too, exit_known: true, facts_lost: false, away: 20_000, power: false }),
+        Act::Crash(Crash {
+            node_too,
+            exit_known: true,
+            facts_lost: false,
+            away: 20_000,
+            power: false,
+            link_lost: false,
+        }),
     );
     world.run_for(10_000);
     world.disk.plans = Ok(vec![plan("v2", if node_too { 125 } else { 145 }, SwitchMode::At)]);

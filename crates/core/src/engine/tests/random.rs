@@ -107,9 +107,16 @@ fn any_program() -> impl Strategy<Value = Program> {
 }
 
 fn any_crash() -> impl Strategy<Value = Crash> {
-    (any::<[bool; 5]>(), 1..10_000u64).prop_map(|([node_too, exit_known, facts_lost, power, sure], away)| {
-        Crash { power: power && sure, node_too, exit_known, facts_lost, away }
-    })
+    (any::<[bool; 6]>(), 1..10_000u64).prop_map(
+        |([node_too, exit_known, facts_lost, power, sure, link_lost], away)| Crash {
+            power: power && sure,
+            link_lost,
+            node_too,
+            exit_known,
+            facts_lost,
+            away,
+        },
+    )
 }
 
 /// Things said to the engine that are about nothing real.

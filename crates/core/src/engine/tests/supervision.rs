@@ -224,7 +224,14 @@ fn the_floor_holds_across_supervisors() {
     world.run_for(5_000);
     world.at(
         world.now,
-        Act::Crash(Crash { node_too: true, exit_known: true, away: 500, facts_lost: false, power: false }),
+        Act::Crash(Crash {
+            node_too: true,
+            exit_known: true,
+            away: 500,
+            facts_lost: false,
+            power: false,
+            link_lost: false,
+        }),
     );
     let died = world.now;
     world.run_to("up", 20_000, |world| world.launches.len() == 2);

@@ -89,6 +89,8 @@ pub struct Crash {
     pub facts_lost: bool,
     /// It is a power failure: what was not forced to the disk is gone, and the node with it.
     pub power: bool,
+    /// In a power failure: the link is as it was last forced to the disk.
+    pub link_lost: bool,
     /// Milliseconds until the supervisor is started again.
     pub away: u64,
 }
@@ -491,6 +493,9 @@ impl World {
         self.life += 1;
         if crash.power {
             self.disk.journal.truncate(self.disk.forced);
+            if crash.link_lost {
+                self.disk.link = self.disk.link_for_sure.clone();
+            }
         }
         if crash.facts_lost || crash.power {
             self.disk.facts = self.disk.facts_for_sure.clone();

@@ -1,0 +1,80 @@
+//! Memory that only the start, or an upgrade, needed.
+
+use std::fs;
+use std::io;
+
+/// Takes the program's own code out of this process's resident memory. What runs again comes back page by page from
+/// the page cache, where all processes of the program share it; each page costs a microsecond or so then.
+///
+/// # Errors
+/// The system's, when the own memory map cannot be read or a part of it cannot be given back.
+pub fn give_back_code() -> io::Result<()> {
+    let program = fs::read_link("/proc/self/exe")?;
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    maps.lines().filter_map(|line| code_of(line, program.to_str()?)).try_for_each(|(start, end)| {
+        let (address, length) = (start as *mut libc::c_void, end - start);
+        // SAFETY: these are whole pages of executable code mapped from the program's file and never written to, so
+        // that what the kernel reads in again is what was there.
+        #[allow(unsafe_code)]
+        let answer = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
+        if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    })
+}
+
+/// The addresses of a line of `/proc/self/maps`, if it is code of the program: mapped from its file, executable, and
+/// not writable. Read-only parts are left alone: among them are those that were relocated, which exist nowhere else.
+fn code_of(line: &str, program: &str) -> Option<(usize, usize)> {
+    let mut words = line.split_ascii_whitespace();
+    let (range, rights) = (words.next()?, words.next()?);
+    let path = line.splitn(6, ' ').nth(5)?.trim_start();
+    if rights != "r-xp" || path != program {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resident_code() -> u64 {
+        let program = fs::read_link("/proc/self/exe").unwrap();
+        let text = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut own = false;
+        let mut sum = 0;
+        for line in text.lines() {
+            if line.contains('-') && !line.starts_with(|first: char| first.is_ascii_uppercase()) {
+                own = code_of(line, program.to_str().unwrap()).is_some();
+            } else if own && let Some(rest) = line.strip_prefix("Rss:") {
+                sum += rest.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn only_code_of_the_program_counts() {
+        let own = "55d0a000-55d0b000 r-xp 00001000 fe:00 1234      /usr/bin/a program";
+        assert_eq!(code_of(own, "/usr/bin/a program"), Some((0x55d0_a000, 0x55d0_b000)));
+        assert_eq!(code_of(own, "/usr/bin/another"), None);
+        for other in [
+            "55d0a000-55d0b000 r--p 00001000 fe:00 1234      /usr/bin/a program",
+            "55d0a000-55d0b000 rw-p 00001000 fe:00 1234      /usr/bin/a program",
+            "7fff0000-7fff1000 r-xp 00000000 00:00 0",
+            "7fff0000-7fff1000 r-xp 00000000 00:00 0         [vdso]",
+            "",
+        ] {
+            assert_eq!(code_of(other, "/usr/bin/a program"), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn code_that_was_given_back_runs_again() {
+        let before = resident_code();
+        give_back_code().unwrap();
+        let after = resident_code();
+        assert!(after < before, "{before} kB, then {after} kB");
+        assert_eq!(crate::digest::Digest::of_bytes(b"abc").to_string().len(), 64);
+    }
+}
