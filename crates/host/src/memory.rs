@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-/// Takes the program's own code out of this process's resident memory. What runs again comes back page by page from
+/// Takes the program's own code and constants out of this process's resident memory. What runs again comes back page by page from
 /// the page cache, where all processes of the program share it; each page costs a microsecond or so then.
 ///
 /// # Errors
@@ -13,21 +13,23 @@ pub fn give_back_code() -> io::Result<()> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     maps.lines().filter_map(|line| code_of(line, program.to_str()?)).try_for_each(|(start, end)| {
         let (address, length) = (start as *mut libc::c_void, end - start);
-        // SAFETY: these are whole pages of executable code mapped from the program's file and never written to, so
-        // that what the kernel reads in again is what was there.
+        // SAFETY: these are whole pages mapped from the program's file and never written to, so that what the kernel
+        // reads in again is what was there.
         #[allow(unsafe_code)]
         let answer = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
         if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     })
 }
 
-/// The addresses of a line of `/proc/self/maps`, if it is code of the program: mapped from its file, executable, and
-/// not writable. Read-only parts are left alone: among them are those that were relocated, which exist nowhere else.
+/// The addresses of a line of `/proc/self/maps`, if it is code or constants of the program: mapped from its file and
+/// never written to. Of the parts that are only readable that is sure of the first one alone, with the file's header
+/// in it: another one was relocated before it became read-only, and exists nowhere else.
 fn code_of(line: &str, program: &str) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
-    let (range, rights) = (words.next()?, words.next()?);
+    let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
     let path = line.splitn(6, ' ').nth(5)?.trim_start();
-    if rights != "r-xp" || path != program {
+    let unwritten = rights == "r-xp" || (rights == "r--p" && offset.chars().all(|digit| digit == '0'));
+    if !unwritten || path != program {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -58,6 +60,8 @@ mod tests {
         let own = "55d0a000-55d0b000 r-xp 00001000 fe:00 1234      /usr/bin/a program";
         assert_eq!(code_of(own, "/usr/bin/a program"), Some((0x55d0_a000, 0x55d0_b000)));
         assert_eq!(code_of(own, "/usr/bin/another"), None);
+        let constants = "55d0a000-55d0b000 r--p 00000000 fe:00 1234      /usr/bin/a program";
+        assert!(code_of(constants, "/usr/bin/a program").is_some());
         for other in [
             "55d0a000-55d0b000 r--p 00001000 fe:00 1234      /usr/bin/a program",
             "55d0a000-55d0b000 rw-p 00001000 fe:00 1234      /usr/bin/a program",
