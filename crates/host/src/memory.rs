@@ -38,6 +38,8 @@ fn code_of(line: &str, program: &str) -> Option<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
 
     fn resident_code() -> u64 {
@@ -73,12 +75,23 @@ mod tests {
         }
     }
 
+    /// Reads all code and constants of this process, which makes them resident.
+    fn read_all() {
+        let program = fs::read_link("/proc/self/exe").unwrap();
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let memory = fs::File::open("/proc/self/mem").unwrap();
+        for (start, end) in maps.lines().filter_map(|line| code_of(line, program.to_str().unwrap())) {
+            memory.read_exact_at(&mut vec![0; end - start], start as u64).unwrap();
+        }
+    }
+
     #[test]
     fn code_that_was_given_back_runs_again() {
+        read_all();
         let before = resident_code();
         give_back_code().unwrap();
         let after = resident_code();
-        assert!(after < before, "{before} kB, then {after} kB");
+        assert!(after < before / 2, "{before} kB, then {after} kB");
         assert_eq!(crate::digest::Digest::of_bytes(b"abc").to_string().len(), 64);
     }
 }
