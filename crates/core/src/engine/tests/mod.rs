@@ -10,6 +10,7 @@ mod disk;
 mod firing;
 mod machine;
 mod orders;
+mod outcomes;
 mod perform;
 mod plan_edits;
 mod program;
