@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use wemixvisor_host::hooks::{HookError, HookExit, HookOutcome, TAIL, run_hook};
+use wemixvisor_host::hooks::{HookError, HookExit, HookOutcome, MARK, TAIL, end_left_running, run_hook};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -133,21 +133,60 @@ fn what_a_hook_leaves_behind_is_ended_and_makes_it_a_failure() {
     assert!(!runs(hook.pid_in("child")));
 }
 
+/// A process with a session of its own, without its parent, that has nothing of the hook open, does not obey SIGTERM
+/// and writes its id into the file `child`.
+const ESCAPED: &str = "(setsid sh -c 'trap \"\" TERM; echo $$ > child.new; mv child.new child; while :; do sleep 1; done' \
+    </dev/null >/dev/null 2>&1 &)\nwhile ! [ -e child ]; do sleep 0.01; done\necho done\n";
+
 #[test]
-fn a_process_that_escaped_with_the_output_does_not_hold_us_up() {
-    let hook = Hook::new(
-        "#!/bin/sh\nsetsid sh -c 'echo $$ > child; exec sleep 1000' &\nwhile ! [ -s child ]; do :; done\necho done\n",
-    );
-    let begun = Instant::now();
+fn a_process_with_a_session_of_its_own_is_ended_too() {
+    let hook = Hook::new(&format!("#!/bin/sh\n{ESCAPED}"));
     let (outcome, lines) = hook.run(LONG);
-    let escaped = hook.pid_in("child");
-    let _ = rustix::process::kill_process(
-        rustix::process::Pid::from_raw(escaped as i32).unwrap(),
-        rustix::process::Signal::KILL,
-    );
-    assert_eq!(outcome.unwrap().exit, HookExit::Success);
+    assert_eq!(outcome.unwrap().exit, HookExit::LeftProcesses);
     assert_eq!(lines, ["done"]);
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(!runs(hook.pid_in("child")));
+}
+
+#[test]
+fn the_time_limit_holds_for_a_session_of_its_own_too() {
+    let hook = Hook::new(&format!("#!/bin/sh\n{ESCAPED}sleep 1000\n"));
+    let begun = Instant::now();
+    assert_eq!(hook.exit(Duration::from_secs(1)), HookExit::TimedOut(1000));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(!runs(hook.pid_in("child")));
+}
+
+#[test]
+fn what_a_killed_supervisor_left_running_is_ended_and_nothing_else() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // The marks of a supervisor with the process id 1, which is not this process.
+    let mark = |dir: &tempfile::TempDir| {
+        let data = fs::metadata(dir.path()).unwrap();
+        format!("{:x}-{:x}-1-0", data.dev(), data.ino())
+    };
+    let begin = |of: &tempfile::TempDir| {
+        let script = "setsid sh -c 'echo $$ > child.new; mv child.new child; sleep 1000; :' & wait";
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", script]).env(MARK, mark(of)).current_dir(of.path());
+        let hook = command.spawn().unwrap();
+        let begun = Instant::now();
+        while !of.path().join("child").exists() {
+            assert!(begun.elapsed() < LONG);
+        }
+        let child: u32 = fs::read_to_string(of.path().join("child")).unwrap().trim().parse().unwrap();
+        (hook, child)
+    };
+    let ((mut left, left_child), (mut stranger, its_child)) = (begin(&dir), begin(&other));
+    let ended = runtime().block_on(end_left_running(dir.path())).unwrap();
+    assert!(ended.contains(&left.id()) && ended.contains(&left_child), "{ended:?}");
+    assert!(!runs(left.id()) && !runs(left_child));
+    assert!(runs(stranger.id()) && runs(its_child), "another home's");
+    left.wait().unwrap();
+    assert!(runtime().block_on(end_left_running(dir.path())).unwrap().is_empty());
+    assert!(runtime().block_on(end_left_running(&dir.path().join("gone"))).unwrap().is_empty());
+    runtime().block_on(end_left_running(other.path())).unwrap();
+    stranger.wait().unwrap();
 }
 
 #[test]

@@ -118,6 +118,25 @@ fn a_program_says_its_version() {
 }
 
 #[test]
+fn what_a_program_asked_for_its_version_leaves_running_is_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let escape = "#!/bin/sh\n(setsid sh -c 'echo $$ > child.new; mv child.new child; exec sleep 1000' \
+        </dev/null >/dev/null 2>&1 &)\nwhile ! [ -e child ]; do sleep 0.01; done\n";
+    let child = || -> u32 {
+        let pid = fs::read_to_string(dir.path().join("child")).unwrap().trim().parse().unwrap();
+        fs::remove_file(dir.path().join("child")).unwrap();
+        pid
+    };
+    let runs = |pid: u32| wemixvisor_host::process::ProcessStat::of(pid).is_ok_and(|stat| !stat.ended());
+    let path = file(&dir, format!("{escape}echo 1.2.3\n").as_bytes(), 0o755);
+    assert_eq!(ask(&path, VERSION_LIMIT).unwrap(), ("1.2.3\n".into(), 0));
+    assert!(!runs(child()));
+    let path = file(&dir, format!("{escape}sleep 1000\n").as_bytes(), 0o755);
+    assert!(matches!(ask(&path, Duration::from_secs(1)), Err(ProgramError::VersionLate { .. })));
+    assert!(!runs(child()));
+}
+
+#[test]
 fn a_program_that_does_not_end_is_killed_and_its_flood_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, b"#!/bin/sh\nsleep 1000\n", 0o755);

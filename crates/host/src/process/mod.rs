@@ -10,6 +10,7 @@ mod work;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+pub(crate) use holders::holders_of_removed;
 pub use holders::{holders_of, root_of};
 pub use work::Work;
 
@@ -23,6 +24,8 @@ pub struct ProcessStat {
     pub state: u8,
     /// The process id of the parent.
     pub parent: u32,
+    /// Its process group.
+    pub group: u32,
     /// When it started, in clock ticks since boot.
     pub start_time: u64,
     /// Processor time in clock ticks: its own and that of its children that have ended.
@@ -50,6 +53,7 @@ impl ProcessStat {
         Some(Self {
             state: *fields.first()?.as_bytes().first()?,
             parent: number(4)? as u32,
+            group: number(5)? as u32,
             start_time: number(22)?,
             cpu_ticks: number(14)? + number(15)? + number(16)? + number(17)?,
             rss_pages: number(24)?,
@@ -129,6 +133,23 @@ pub(crate) fn trees(roots: &[u32]) -> Vec<u32> {
     found
 }
 
+/// The living processes, this one left out, whose environment began with a variable for which `is_it` holds; it is
+/// given the whole of it, `NAME=value`. Processes of other users are seen only by root.
+pub(crate) fn with_variable(is_it: impl Fn(&[u8]) -> bool) -> Vec<u32> {
+    let own = std::process::id();
+    let has_it = |pid: u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(&is_it)
+    };
+    every_process().filter(|&pid| pid != own && has_it(pid)).collect()
+}
+
+/// The living processes of a process group.
+pub(crate) fn group(id: u32) -> Vec<u32> {
+    let is_member = |pid: u32| ProcessStat::of(pid).is_ok_and(|stat| stat.group == id && !stat.ended());
+    every_process().filter(|&pid| is_member(pid)).collect()
+}
+
 fn every_process() -> impl Iterator<Item = u32> {
     fs::read_dir(Path::new("/proc"))
         .into_iter()
@@ -147,7 +168,14 @@ mod tests {
         let stat = ProcessStat::parse(text).unwrap();
         assert_eq!(
             stat,
-            ProcessStat { state: b'S', parent: 7, start_time: 987_654, cpu_ticks: 110, rss_pages: 250 }
+            ProcessStat {
+                state: b'S',
+                parent: 7,
+                group: 42,
+                start_time: 987_654,
+                cpu_ticks: 110,
+                rss_pages: 250
+            }
         );
         assert!(ProcessStat::parse(b"42 (cut off) S 7").is_none());
     }
