@@ -45,6 +45,18 @@ impl Hook {
     }
 }
 
+impl Drop for Hook {
+    /// What a test that failed left running here.
+    fn drop(&mut self) {
+        let Ok(text) = fs::read_to_string(self.dir.path().join("child")) else { return };
+        let Some(pid) = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw) else { return };
+        let cwd = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+        if cwd.is_ok_and(|cwd| cwd == self.dir.path()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

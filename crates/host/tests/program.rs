@@ -69,6 +69,14 @@ fn every_bad_file_has_its_own_error() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
     assert!(matches!(inspect(&path), Err(ProgramError::NotRegular { .. })));
     assert!(matches!(inspect(dir.path()), Err(ProgramError::IsDirectory { .. })));
+    fs::remove_file(&path).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(matches!(inspect(&path), Err(ProgramError::NotRegular { .. })));
+    let circle = dir.path().join("circle");
+    std::os::unix::fs::symlink("circle", &circle).unwrap();
+    let error = inspect(&circle).unwrap_err();
+    assert!(matches!(error, ProgramError::Unreadable { .. }), "{error}");
+    assert_eq!(error.path(), circle);
 }
 
 /// The same program with a loader that is nowhere; `None` when it has none.

@@ -189,4 +189,44 @@ mod tests {
         assert!(rss(own).unwrap() > 100_000);
         assert!(!boot_id().is_empty());
     }
+
+    #[test]
+    fn what_is_not_there_is_no_process_of_anybody() {
+        let error = ProcessStat::of(u32::MAX).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!((rss(u32::MAX), executable(u32::MAX)), (None, None));
+        assert!(trees(&[]).is_empty() && trees(&[u32::MAX]).is_empty() && group(u32::MAX).is_empty());
+        assert_eq!(root_of(&[u32::MAX]), None);
+    }
+
+    /// A process that another test is just forking holds a copy of what we hold, until its exec: waited out.
+    #[allow(clippy::disallowed_methods)]
+    fn settles(look: impl Fn() -> Vec<u32>, expected: &[u32]) {
+        let begun = std::time::Instant::now();
+        while look() != expected {
+            assert!(begun.elapsed().as_secs() < 10, "{:?} instead of {expected:?}", look());
+        }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // A process that holds a file.
+    fn who_holds_a_removed_file_is_found_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a lock");
+        let removed = || holders_of_removed(&path);
+        assert!(removed().is_empty());
+        let file = fs::File::create(&path).unwrap();
+        let mut holder = std::process::Command::new("sleep").arg("1000").stdin(file).spawn().unwrap();
+        let held = fs::File::open(&path).unwrap();
+        settles(|| holders_of(&held, Path::new("a lock")), &[holder.id()]);
+        assert!(removed().is_empty(), "it is still there");
+        fs::remove_file(&path).unwrap();
+        settles(removed, &[holder.id()]);
+        fs::File::create(&path).unwrap();
+        settles(removed, &[holder.id()]);
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        settles(removed, &[]);
+        assert!(holders_of_removed(&dir.path().join("gone/lock")).is_empty());
+    }
 }
