@@ -43,6 +43,9 @@ const MAILBOX: usize = 256;
 /// A runtime that ends does not wait longer for a write to a blocked terminal.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
+/// The hooks of the last supervisor are waited for so long: SIGTERM and SIGKILL need 10 s at most.
+const LEFT_LIMIT: Duration = Duration::from_secs(15);
+
 /// The key of this node's own number.
 const STAGGER: &str = "stagger";
 
@@ -155,7 +158,11 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         true => Some(Mirror::start(&log.path).map_err(system("follow the node's log"))?),
         false => None,
     };
-    let left = tokio::spawn(end_what_was_left(home.root().to_owned()));
+    let root = home.root().to_owned();
+    // On a thread of its own: to look at strange processes can take long.
+    let left = tokio::task::spawn_blocking(move || {
+        tokio::runtime::Handle::current().block_on(end_what_was_left(root));
+    });
     let finding = tokio::spawn(Keeping::find(home.wemixvisor().to_owned(), own_program, log.clone()));
     // The keeper starts while the store is opened.
     tokio::task::yield_now().await;
@@ -195,8 +202,12 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         facts: recorded.facts,
         stagger: stagger(&mut store)?,
     };
-    // A hook that is begun again must not meet itself. One that panics has ended nothing, and nothing depends on it.
-    let _ = left.await;
+    // A hook that is begun again must not meet itself.
+    if tokio::time::timeout(LEFT_LIMIT, left).await.is_err() {
+        tracing::error!(
+            "it cannot be told whether a hook of the last supervisor still runs: /proc does not answer"
+        );
+    }
     let (core, first) = Engine::boot(boot, clock.now());
     crash_point("boot.decided");
     write(&mut store, &first.entries)?;

@@ -27,7 +27,7 @@ use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::process::{group, trees, with_variable};
+use crate::process::{ProcessStat, group, trees, with_variable};
 use crate::trial::fault;
 
 /// From SIGTERM to SIGKILL.
@@ -131,7 +131,8 @@ impl Run<'_> {
             .stderr(theirs)
             .process_group(0)
             .spawn()?;
-        Ok((Group { child: Some(child), mark: format!("{MARK}={mark}") }, ours.into()))
+        let since = ProcessStat::of(child.id()).map_or(0, |stat| stat.start_time);
+        Ok((Group { child: Some(child), since, mark: format!("{MARK}={mark}") }, ours.into()))
     }
 }
 
@@ -142,7 +143,8 @@ fn place(cwd: &Path) -> io::Result<String> {
 }
 
 /// Ends what runs of other processes (of a supervisor that was killed) have left running in the directory `cwd`: by
-/// SIGTERM, 5 s later by SIGKILL. The answer is whom.
+/// SIGTERM, 5 s later by SIGKILL. The answer is whom. Asks every process of the machine for its environment, for
+/// which a process that hangs in the kernel can keep the calling thread waiting.
 ///
 /// # Errors
 /// [`RunError::Unkillable`]: not all of them end.
@@ -152,7 +154,7 @@ pub async fn end_left_running(cwd: &Path) -> Result<Vec<u32>, RunError> {
     let (theirs, own) = (format!("{MARK}={place}"), format!("{MARK}={place}{}-", std::process::id()));
     let is_theirs =
         |variable: &[u8]| variable.starts_with(theirs.as_bytes()) && !variable.starts_with(own.as_bytes());
-    let members = || trees(&with_variable(is_theirs));
+    let members = || trees(&with_variable(0, is_theirs));
     let found = members();
     if !found.is_empty() {
         end_gently(&members).await?;
@@ -212,6 +214,8 @@ fn signal_all(members: &impl Fn() -> Vec<u32>, signal: Signal) {
 /// All of one started program, whose leader, the first process, is not reaped yet.
 struct Group {
     child: Option<Child>,
+    /// When the leader started, in clock ticks since boot: nothing of the run is older.
+    since: u64,
     /// The variable that all of the run have in their environment.
     mark: String,
 }
@@ -270,7 +274,7 @@ impl Group {
         let leader = pid.as_raw_nonzero().get().unsigned_abs();
         let mut roots = group(leader);
         roots.push(leader);
-        roots.extend(with_variable(|variable| variable == self.mark.as_bytes()));
+        roots.extend(with_variable(self.since, |variable| variable == self.mark.as_bytes()));
         trees(&roots)
     }
 

@@ -133,15 +133,19 @@ pub(crate) fn trees(roots: &[u32]) -> Vec<u32> {
     found
 }
 
-/// The living processes, this one left out, whose environment began with a variable for which `is_it` holds; it is
-/// given the whole of it, `NAME=value`. Processes of other users are seen only by root.
-pub(crate) fn with_variable(is_it: impl Fn(&[u8]) -> bool) -> Vec<u32> {
+/// The living processes, this one left out, that started at `since` (clock ticks since boot) or later and whose
+/// environment began with a variable for which `is_it` holds; it is given the whole of it, `NAME=value`. Processes of
+/// other users are seen only by root. Older ones are not looked at: the kernel may keep whoever asks a process that
+/// hangs for its environment waiting.
+pub(crate) fn with_variable(since: u64, is_it: impl Fn(&[u8]) -> bool) -> Vec<u32> {
     let own = std::process::id();
     let has_it = |pid: u32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(&is_it)
     };
-    every_process().filter(|&pid| pid != own && has_it(pid)).collect()
+    let is_young =
+        |pid: u32| ProcessStat::of(pid).is_ok_and(|stat| stat.start_time >= since && !stat.ended());
+    every_process().filter(|&pid| pid != own && is_young(pid) && has_it(pid)).collect()
 }
 
 /// The living processes of a process group.
