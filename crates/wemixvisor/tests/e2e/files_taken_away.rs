@@ -191,6 +191,23 @@ fn two_homes_on_one_data_directory_run_one_node_though_its_lock_is_removed() {
 }
 
 #[test]
+fn what_a_node_left_behind_is_ended_though_its_lock_file_is_removed() {
+    let home = empty_home();
+    home.init(&Program::practice("1.0.0").with("--leave-child").with("--block-time=100ms"));
+    let _supervisor = home.start();
+    home.sees_head(1);
+    let node = home.node();
+    remove(&home, &["node.lock"]);
+    let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
+    assert_eq!(code, 202);
+    // The child holds the data directory.
+    let next = home.wait("the next node", || home.node_now().filter(|next| next.pid != node.pid));
+    home.sees("it runs", |status| status["node"]["pid"] == next.pid);
+    assert!(home.supervisor_said().contains("processes of the last node still run"));
+    assert_eq!(home.nodes(), [next.pid]);
+}
+
+#[test]
 fn removed_logs_are_made_anew_and_hold_up_nobody() {
     let home = home_by_order();
     let args = home.node_args(&[]);
