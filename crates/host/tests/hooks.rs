@@ -100,6 +100,21 @@ fn ways_to_fail_are_told_apart() {
 }
 
 #[test]
+fn every_end_is_told_in_words() {
+    for (exit, said) in [
+        (HookExit::Success, "succeeded"),
+        (HookExit::Failed(3), "failed with exit code 3"),
+        (HookExit::NotExecutable, "failed with exit code 126: a command in it is not executable"),
+        (HookExit::NotFound, "failed with exit code 127: a command in it was not found"),
+        (HookExit::Signal(9), "was ended by signal 9"),
+        (HookExit::TimedOut(1500), "did not end within 1.5s and was killed"),
+        (HookExit::LeftProcesses, "left processes running in the background; they were ended"),
+    ] {
+        assert_eq!(exit.to_string(), said);
+    }
+}
+
+#[test]
 fn a_hook_that_cannot_be_run_is_an_error() {
     let hook = Hook::new("#!/bin/sh\n");
     fs::set_permissions(&hook.path, fs::Permissions::from_mode(0o644)).unwrap();
