@@ -18,6 +18,7 @@ use wemixvisor_core::target::Target;
 use wemixvisor_core::time::WallMs;
 use wemixvisor_host::durable::{self, DurableError};
 use wemixvisor_host::home::Home;
+use wemixvisor_host::hooks;
 use wemixvisor_host::keeper::KeeperState;
 use wemixvisor_host::link::{self, LinkError};
 use wemixvisor_host::lock::{LockError, SupervisorLock};
@@ -27,13 +28,13 @@ use wemixvisor_host::trial::{self, crash_point};
 use wemixvisor_host::watch::{FileWatch, WatchError};
 
 use crate::clock::Clock;
-use crate::control;
 use crate::effects::{Effects, Watching, log_policy, tell_plans};
 use crate::engine::{Loop, write};
 use crate::handle::{Handle, Message};
 use crate::keeping::{Keeping, KeepingError, unseen_end};
 use crate::mirror::Mirror;
 use crate::preparing::Programs;
+use crate::presence::{Presence, write_pid};
 use crate::recorded::{self, Recorded, RecordedError};
 use crate::sources;
 
@@ -45,6 +46,9 @@ const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// Code that was needed once is given back so often.
 const SMALL_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// The hooks of the last supervisor are waited for so long: SIGTERM and SIGKILL need 10 s at most.
+const LEFT_LIMIT: Duration = Duration::from_secs(15);
 
 /// The key of this node's own number.
 const STAGGER: &str = "stagger";
@@ -148,7 +152,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     listen_to_signals(&tell, &reload).map_err(system("listen to signals"))?;
     let lock = SupervisorLock::acquire(home.wemixvisor())?;
     crash_point("boot.locked");
-    write_pid(&home).map_err(system("write the pid file"))?;
+    write_pid(&home);
     durable::create_dirs(&home.logs())?;
     durable::create_dirs(home.data())?;
     let target = link::current(&home)?;
@@ -158,6 +162,11 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         true => Some(Mirror::start(&log.path).map_err(system("follow the node's log"))?),
         false => None,
     };
+    let root = home.root().to_owned();
+    // On a thread of its own: to look at strange processes can take long.
+    let left = tokio::task::spawn_blocking(move || {
+        tokio::runtime::Handle::current().block_on(end_what_was_left(root));
+    });
     let finding = tokio::spawn(Keeping::find(home.wemixvisor().to_owned(), own_program, log.clone()));
     // The keeper starts while the store is opened.
     tokio::task::yield_now().await;
@@ -170,7 +179,9 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     crash_point("boot.keeper");
     let home = Arc::new(home);
     let settings = Arc::new(settings);
-    let environment = Arc::new(trial::without_orders(environment));
+    let mut environment = trial::without_orders(environment);
+    environment.retain(|(name, _)| name != hooks::MARK);
+    let environment = Arc::new(environment);
     let recorded = Recorded::read(&store)?;
     // An upgrade's records are cleared with its end.
     let upgrading = recorded.journal.as_ref().is_ok_and(|records| !records.is_empty());
@@ -197,6 +208,12 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         facts: recorded.facts,
         stagger: stagger(&mut store)?,
     };
+    // A hook that is begun again must not meet itself. Without an upgrade none is begun so soon.
+    if upgrading && tokio::time::timeout(LEFT_LIMIT, left).await.is_err() {
+        tracing::error!(
+            "it cannot be told whether a hook of the last supervisor still runs: /proc does not answer"
+        );
+    }
     let (core, first) = Engine::boot(boot, clock.now());
     crash_point("boot.decided");
     if upgrading {
@@ -213,32 +230,36 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let programs =
         Programs::new(home.clone(), environment.clone(), custom_hook, settings.upgrade.version_limit);
     let watching = Watching::new(endpoints, &settings, tell.clone());
-    let listener = control::bind(&home).map_err(system("open the control socket"))?;
+    let handle = Handle { mailbox: tell.clone() };
+    let mut presence =
+        Presence::begin(lock, home.clone(), handle).map_err(system("open the control socket"))?;
     tokio::spawn(keeping.clone().listen(events, tell.clone()));
     tokio::spawn(quit_on_order(keeping.clone()));
     tokio::spawn(stay_small());
-    tokio::spawn(control::serve(listener, Handle { mailbox: tell.clone() }));
     if !state.leftovers.is_empty() {
         keeping.end_leftovers().await;
     }
     let effects =
         Effects::new(home.clone(), settings, environment, log, keeping, programs, tell, watching, line);
-    let exit = Loop::new(core, store, effects, mailbox, clock).run(first.effects).await;
+    let exit = tokio::select! {
+        exit = Loop::new(core, store, effects, mailbox, clock).run(first.effects) => exit,
+        never = presence.keep() => match never {},
+    };
     if let Some(mirror) = mirror {
         mirror.finish();
     }
-    // The socket goes before the lock: who finds no socket finds no supervisor either.
-    for file in [home.socket(), home.pid()] {
-        let _ = std::fs::remove_file(file);
-    }
-    drop(lock);
     Ok(exit)
 }
 
-/// For people and scripts; nothing of ours reads it.
-#[allow(clippy::disallowed_methods)] // It means nothing after a crash, so it need not survive one.
-fn write_pid(home: &Home) -> std::io::Result<()> {
-    std::fs::write(home.pid(), format!("{}\n", std::process::id()))
+/// Hooks, and questions to programs, that a supervisor left running when it was killed.
+async fn end_what_was_left(root: PathBuf) {
+    match hooks::end_left_running(&root).await {
+        Ok(ended) if ended.is_empty() => {}
+        Ok(ended) => {
+            tracing::warn!("a hook of the last supervisor still ran ({ended:?}): it was ended first")
+        }
+        Err(error) => tracing::error!("a hook of the last supervisor cannot be ended: {error}"),
+    }
 }
 
 fn listen_to_signals(tell: &mpsc::Sender<Message>, reload: &Reload) -> std::io::Result<()> {

@@ -142,16 +142,20 @@ impl Keeping {
     }
 
     async fn spawn_by(&self, keeper: &Keeper, launch: Launch) -> Result<u32, SpawnError> {
-        match keeper.spawn(launch.clone()).await {
-            Ok(node) => Ok(node.pid),
-            Err(SpawnError::NodeStillRuns { lock, holders }) if lock.starts_with(&self.shared.dir) => {
-                tracing::warn!("processes of the last node still run ({holders:?}): they are ended first");
-                match keeper.end_leftovers().await {
-                    Ok(()) => keeper.spawn(launch).await.map(|node| node.pid),
-                    Err(_) => Err(SpawnError::NodeStillRuns { lock, holders }),
-                }
-            }
-            Err(error) => Err(error),
+        let (lock, holders) = match keeper.spawn(launch.clone()).await {
+            Ok(node) => return Ok(node.pid),
+            Err(SpawnError::NodeStillRuns { lock, holders }) => (lock, holders),
+            Err(error) => return Err(error),
+        };
+        // Who holds a data directory may be of another home. Our own are known, whatever became of their lock file.
+        let own = keeper.state().await.map(|state| state.leftovers).unwrap_or_default();
+        if !lock.starts_with(&self.shared.dir) && !holders.iter().any(|pid| own.contains(pid)) {
+            return Err(SpawnError::NodeStillRuns { lock, holders });
+        }
+        tracing::warn!("processes of the last node still run ({holders:?}): they are ended first");
+        match keeper.end_leftovers().await {
+            Ok(()) => keeper.spawn(launch).await.map(|node| node.pid),
+            Err(_) => Err(SpawnError::NodeStillRuns { lock, holders }),
         }
     }
 

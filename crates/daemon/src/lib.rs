@@ -14,6 +14,7 @@ mod handle;
 mod keeping;
 mod mirror;
 mod preparing;
+mod presence;
 pub mod recorded;
 mod sources;
 pub mod trial;

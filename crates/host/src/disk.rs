@@ -88,4 +88,12 @@ mod tests {
         assert!(matches!(writable(&dir.path().join("gone")), Err(DiskError::NotWritable { .. })));
         assert!(matches!(writable(Path::new("/proc")), Err(DiskError::NotWritable { .. })));
     }
+
+    #[test]
+    fn a_place_that_cannot_be_asked_about_is_named() {
+        let name = "x".repeat(300);
+        let error = space(&Path::new("/").join(&name)).unwrap_err();
+        assert!(matches!(&error, DiskError::Unknown { .. }), "{error}");
+        assert!(error.to_string().contains(&name), "{error}");
+    }
 }

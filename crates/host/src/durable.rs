@@ -343,6 +343,58 @@ mod tests {
     }
 
     #[test]
+    fn each_way_to_fail_says_what_is_true_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, gone) = (dir.path().join("file"), dir.path().join("gone"));
+        write_atomic(&file, b"x", 0o600).unwrap();
+        let not_changed = [
+            copy_atomic(&file, &gone.join("to"), 0o755).map(drop),
+            copy_atomic(dir.path(), &gone, 0o755).map(drop),
+            replace_link(&gone.join("link"), Path::new("genesis")),
+            create_dirs(&file.join("below")).map(drop),
+            remove_stale(&file).map(drop),
+        ];
+        for error in not_changed.map(Result::unwrap_err) {
+            assert!(matches!(error, DurableError::NotChanged { .. }), "{error}");
+            assert!(!error.is_no_space(), "{error}");
+        }
+        let error = sync_dir(&gone).unwrap_err();
+        assert!(matches!(&error, DurableError::NotForced { path, .. } if *path == gone), "{error}");
+        let error = sync_dir_of(&gone.join("file")).unwrap_err();
+        assert!(error.to_string().contains("gone/file is changed"), "{error}");
+        assert_eq!(names(dir.path()), ["file"]);
+    }
+
+    #[test]
+    fn what_changed_before_it_was_replaced_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("plan.json");
+        write_atomic(&path, b"theirs", 0o600).unwrap();
+        assert!(!write_atomic_if(&path, b"ours", 0o600, || false).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        assert_eq!(names(dir.path()), ["plan.json"]);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_faults() {
+        let with = |kind: io::ErrorKind| DurableError::NotForced { path: "x".into(), source: kind.into() };
+        assert!(with(io::ErrorKind::StorageFull).is_no_space());
+        assert!(with(io::ErrorKind::QuotaExceeded).is_no_space());
+        assert!(!with(io::ErrorKind::ReadOnlyFilesystem).is_no_space());
+        let sum = Digest::of_bytes(b"x");
+        assert!(!DurableError::CopyDiffers { path: "x".into(), expected: sum, found: sum }.is_no_space());
+    }
+
+    #[test]
+    fn a_stale_name_that_is_a_directory_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join(".plan.json.x.wv-tmp")).unwrap();
+        let error = remove_older_than(dir.path(), Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains(".plan.json.x.wv-tmp"), "{error}");
+        assert_eq!(parent(Path::new("bare")), Path::new("."));
+    }
+
+    #[test]
     fn a_copy_carries_the_sum_of_its_source() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));

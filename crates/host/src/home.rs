@@ -241,11 +241,6 @@ impl Home {
         self.data.join("upgrade-info.json")
     }
 
-    /// The default directory of the backups.
-    pub fn backups(&self) -> PathBuf {
-        self.root.join("backups")
-    }
-
     /// Lays out the home: makes the directories, checks the program and copies it to `genesis/bin`, makes
     /// `current` point to it. Interrupted at any moment, it can be called again. A home in use is never
     /// changed: the same program again is fine, another one is refused.

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD};
 
-pub use crate::run::RunError;
 use crate::run::{Ended, Run};
+pub use crate::run::{MARK, RunError, end_left_running};
 
 /// What is kept of a hook's output, in bytes: its end, where the reason of a failure stands.
 pub const TAIL: usize = 4 * 1024;

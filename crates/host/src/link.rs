@@ -282,6 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_named_and_nothing_is_guessed() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let unreadable = |error: LinkError, at: &Path| {
+            assert!(matches!(&error, LinkError::Unreadable { path, .. } if path == at), "{error}");
+        };
+        // A directory that leads to itself.
+        symlink("v3", home.upgrades().join("v3")).unwrap();
+        symlink("upgrades/v3", home.current()).unwrap();
+        unreadable(current(&home).unwrap_err(), &home.upgrades().join("v3"));
+        fs::remove_dir_all(home.upgrades()).unwrap();
+        assert!(programs(&home).unwrap().is_empty());
+        fs::write(home.upgrades(), "").unwrap();
+        unreadable(programs(&home).unwrap_err(), &home.upgrades());
+        fs::remove_dir_all(home.wemixvisor()).unwrap();
+        fs::write(home.wemixvisor(), "").unwrap();
+        unreadable(current(&home).unwrap_err(), &home.current());
+    }
+
+    #[test]
     fn a_program_that_is_not_installed_is_not_switched_to() {
         let dir = tempfile::tempdir().unwrap();
         let home = home(&dir);

@@ -1,17 +1,24 @@
 //! Running a short-lived program to its end, whatever it does: hooks and `<program> version`.
 //!
 //! It gets its own process group, no input, and one pipe for all its output. The pipe is read all the time, so
-//! any amount of output neither blocks it nor fills memory. When its time is up the whole group gets SIGTERM,
-//! then SIGKILL. When it ends, what it left behind in the group is ended too. The group's id cannot be taken
-//! by a stranger meanwhile: the program is reaped last of all.
+//! any amount of output neither blocks it nor fills memory. When its time is up everything of it gets SIGTERM,
+//! then SIGKILL. When it ends, what it left behind is ended too. The group's id cannot be taken by a stranger
+//! meanwhile: the program is reaped last of all.
+//!
+//! What is "of it": its group, whoever descends from these, and, because a session of its own and the death of a
+//! parent hide a process from both, whoever has the run's mark in its environment. By the mark the next supervisor
+//! also finds what one that was killed left running ([`end_left_running`]). Only what has wiped its environment
+//! *and* lost its parent is not seen.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -20,6 +27,7 @@ use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::process::{ProcessStat, group, trees, with_variable};
 use crate::trial::fault;
 
 /// From SIGTERM to SIGKILL.
@@ -33,6 +41,12 @@ const CHILDREN_MAY_END: Duration = Duration::from_millis(200);
 
 /// How often the process group is looked at while waiting for it to be empty.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How long a process needs to become another program, on any but a swapping machine.
+const BECOMES_ANOTHER: Duration = Duration::from_millis(2);
+
+/// The variable that marks what a run starts: the place it runs in, the process that started it, a number.
+pub const MARK: &str = "WEMIXVISOR_RUN";
 
 /// After the end at most this much is still read from the pipe, in bytes: the most a pipe can hold.
 const LAST_WORDS: usize = 1024 * 1024;
@@ -100,7 +114,10 @@ impl Run<'_> {
 
     #[allow(clippy::disallowed_methods)] // One of the rooms where processes are started.
     fn spawn(&self) -> io::Result<(Group, OwnedFd)> {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
         fault("hook.start")?;
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}{}-{number}", place(self.cwd)?, std::process::id());
         let (ours, theirs) = io::pipe()?;
         // The command goes out of scope here, and with it our copies of their end of the pipe.
         let child = Command::new(self.program)
@@ -108,18 +125,99 @@ impl Run<'_> {
             .current_dir(self.cwd)
             .env_clear()
             .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env(MARK, &mark)
             .stdin(Stdio::null())
             .stdout(theirs.try_clone()?)
             .stderr(theirs)
             .process_group(0)
             .spawn()?;
-        Ok((Group { child: Some(child) }, ours.into()))
+        let since = ProcessStat::of(child.id()).map_or(0, |stat| stat.start_time);
+        Ok((Group { child: Some(child), since, mark: format!("{MARK}={mark}") }, ours.into()))
     }
 }
 
-/// The process group of one started program, whose leader is not reaped yet.
+/// The beginning of every mark of runs in this directory, whatever it is called.
+fn place(cwd: &Path) -> io::Result<String> {
+    let data = fs::metadata(cwd)?;
+    Ok(format!("{:x}-{:x}-", data.dev(), data.ino()))
+}
+
+/// Ends what runs of other processes (of a supervisor that was killed) have left running in the directory `cwd`: by
+/// SIGTERM, 5 s later by SIGKILL. The answer is whom. Asks every process of the machine for its environment, for
+/// which a process that hangs in the kernel can keep the calling thread waiting.
+///
+/// # Errors
+/// [`RunError::Unkillable`]: not all of them end.
+pub async fn end_left_running(cwd: &Path) -> Result<Vec<u32>, RunError> {
+    // Of a place that is not there nothing runs.
+    let Ok(place) = place(cwd) else { return Ok(Vec::new()) };
+    let (theirs, own) = (format!("{MARK}={place}"), format!("{MARK}={place}{}-", std::process::id()));
+    let is_theirs =
+        |variable: &[u8]| variable.starts_with(theirs.as_bytes()) && !variable.starts_with(own.as_bytes());
+    let members = || trees(&with_variable(0, is_theirs));
+    let found = members();
+    if !found.is_empty() {
+        end_gently(&members).await?;
+    }
+    Ok(found)
+}
+
+/// Ends processes by SIGTERM, then by SIGKILL.
+async fn end_gently(members: &impl Fn() -> Vec<u32>) -> Result<(), RunError> {
+    signal_all(members, Signal::TERM);
+    if are_gone_within(GRACE, members, || {}).await {
+        return Ok(());
+    }
+    // Again and again: they may go on forking.
+    match are_gone_within(KILL_LIMIT, members, || signal_all(members, Signal::KILL)).await {
+        true => Ok(()),
+        false => Err(RunError::Unkillable { pid: members().first().copied().unwrap_or_default() }),
+    }
+}
+
+/// Looks until they are gone; the answer is whether they are within the limit. `meanwhile` is done before each look.
+async fn are_gone_within(limit: Duration, members: &impl Fn() -> Vec<u32>, meanwhile: impl Fn()) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        meanwhile();
+        if members().is_empty() {
+            // A process has no environment to be seen while it becomes another program.
+            sleep(BECOMES_ANOTHER).await;
+            if members().is_empty() {
+                return true;
+            }
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Signals each of them. With a pidfd held an id cannot pass on: whoever is still a member then is the one meant.
+fn signal_all(members: &impl Fn() -> Vec<u32>, signal: Signal) {
+    let open = |pid: u32| {
+        let id = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        Some((pid, rustix::process::pidfd_open(id, PidfdFlags::empty()).ok()?))
+    };
+    let held: Vec<(u32, OwnedFd)> = members().into_iter().filter_map(open).collect();
+    if held.is_empty() {
+        return;
+    }
+    let still = members();
+    for (_, pidfd) in held.iter().filter(|(pid, _)| still.contains(pid)) {
+        // One that has just ended is no failure.
+        let _ = rustix::process::pidfd_send_signal(pidfd, signal);
+    }
+}
+
+/// All of one started program, whose leader, the first process, is not reaped yet.
 struct Group {
     child: Option<Child>,
+    /// When the leader started, in clock ticks since boot: nothing of the run is older.
+    since: u64,
+    /// The variable that all of the run have in their environment.
+    mark: String,
 }
 
 impl Group {
@@ -159,52 +257,35 @@ impl Group {
         }
     }
 
-    /// Ends what is left of the group after its leader; the answer is whether there was anything.
+    /// Ends what is left after the leader; the answer is whether there was anything.
     async fn end_the_rest(&self) -> bool {
-        if self.empties_within(CHILDREN_MAY_END).await {
+        let members = || self.members();
+        if are_gone_within(CHILDREN_MAY_END, &members, || {}).await {
             return false;
         }
-        self.signal(Signal::TERM);
-        if !self.empties_within(GRACE).await {
-            self.signal(Signal::KILL);
-            self.empties_within(KILL_LIMIT).await;
-        }
+        // One that hangs in the kernel is no reason to hide how its leader ended.
+        let _ = end_gently(&members).await;
         true
     }
 
-    async fn empties_within(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        while self.has_members() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            sleep(LOOK_EVERY).await;
-        }
-        true
-    }
-
-    /// Whether a process that is not yet a zombie belongs to the group.
-    fn has_members(&self) -> bool {
-        let (Some(pid), Ok(processes)) = (self.pid(), fs::read_dir("/proc")) else { return false };
-        let group = pid.as_raw_nonzero().to_string();
-        processes.flatten().any(|process| {
-            let is_process = process.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
-            let Some(stat) = is_process.then(|| fs::read(process.path().join("stat")).ok()).flatten() else {
-                return false;
-            };
-            let stat = String::from_utf8_lossy(&stat);
-            // "pid (name) state ppid pgrp …", where the name may hold anything.
-            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
-            let (state, pgrp) = (fields.next(), fields.nth(1));
-            pgrp == Some(group.as_str()) && !matches!(state, Some("Z" | "X") | None)
-        })
+    /// All living processes of the run.
+    fn members(&self) -> Vec<u32> {
+        let Some(pid) = self.pid() else { return Vec::new() };
+        let leader = pid.as_raw_nonzero().get().unsigned_abs();
+        let mut roots = group(leader);
+        roots.push(leader);
+        roots.extend(with_variable(self.since, |variable| variable == self.mark.as_bytes()));
+        trees(&roots)
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.pid() {
-            // The leader is not reaped, so the group is still this one; that it is empty is no failure.
-            let _ = rustix::process::kill_process_group(pid, signal);
-        }
+        let Some(pid) = self.pid() else { return };
+        // The group as a whole, so that none is missed that is just being forked. The leader is not reaped, so it is
+        // still this group; that it is empty is no failure.
+        let _ = rustix::process::kill_process_group(pid, signal);
+        let grouped = group(pid.as_raw_nonzero().get().unsigned_abs());
+        let others = || self.members().into_iter().filter(|pid| !grouped.contains(pid)).collect();
+        signal_all(&others, signal);
     }
 
     fn pid(&self) -> Option<Pid> {

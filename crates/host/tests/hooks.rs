@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use wemixvisor_host::hooks::{HookError, HookExit, HookOutcome, TAIL, run_hook};
+use wemixvisor_host::hooks::{HookError, HookExit, HookOutcome, MARK, TAIL, end_left_running, run_hook};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -42,6 +42,18 @@ impl Hook {
     /// The process id that the hook wrote into a file.
     fn pid_in(&self, name: &str) -> u32 {
         fs::read_to_string(self.dir.path().join(name)).unwrap().trim().parse().unwrap()
+    }
+}
+
+impl Drop for Hook {
+    /// What a test that failed left running here.
+    fn drop(&mut self) {
+        let Ok(text) = fs::read_to_string(self.dir.path().join("child")) else { return };
+        let Some(pid) = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw) else { return };
+        let cwd = fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+        if cwd.is_ok_and(|cwd| cwd == self.dir.path()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 }
 
@@ -84,6 +96,21 @@ fn ways_to_fail_are_told_apart() {
     ] {
         let hook = Hook::new(&format!("#!/bin/sh\n{script}\n"));
         assert_eq!(hook.exit(LONG), expected, "{script}");
+    }
+}
+
+#[test]
+fn every_end_is_told_in_words() {
+    for (exit, said) in [
+        (HookExit::Success, "succeeded"),
+        (HookExit::Failed(3), "failed with exit code 3"),
+        (HookExit::NotExecutable, "failed with exit code 126: a command in it is not executable"),
+        (HookExit::NotFound, "failed with exit code 127: a command in it was not found"),
+        (HookExit::Signal(9), "was ended by signal 9"),
+        (HookExit::TimedOut(1500), "did not end within 1.5s and was killed"),
+        (HookExit::LeftProcesses, "left processes running in the background; they were ended"),
+    ] {
+        assert_eq!(exit.to_string(), said);
     }
 }
 
@@ -133,21 +160,60 @@ fn what_a_hook_leaves_behind_is_ended_and_makes_it_a_failure() {
     assert!(!runs(hook.pid_in("child")));
 }
 
+/// A process with a session of its own, without its parent, that has nothing of the hook open, does not obey SIGTERM
+/// and writes its id into the file `child`.
+const ESCAPED: &str = "(setsid sh -c 'trap \"\" TERM; echo $$ > child.new; mv child.new child; while :; do sleep 1; done' \
+    </dev/null >/dev/null 2>&1 &)\nwhile ! [ -e child ]; do sleep 0.01; done\necho done\n";
+
 #[test]
-fn a_process_that_escaped_with_the_output_does_not_hold_us_up() {
-    let hook = Hook::new(
-        "#!/bin/sh\nsetsid sh -c 'echo $$ > child; exec sleep 1000' &\nwhile ! [ -s child ]; do :; done\necho done\n",
-    );
-    let begun = Instant::now();
+fn a_process_with_a_session_of_its_own_is_ended_too() {
+    let hook = Hook::new(&format!("#!/bin/sh\n{ESCAPED}"));
     let (outcome, lines) = hook.run(LONG);
-    let escaped = hook.pid_in("child");
-    let _ = rustix::process::kill_process(
-        rustix::process::Pid::from_raw(escaped as i32).unwrap(),
-        rustix::process::Signal::KILL,
-    );
-    assert_eq!(outcome.unwrap().exit, HookExit::Success);
+    assert_eq!(outcome.unwrap().exit, HookExit::LeftProcesses);
     assert_eq!(lines, ["done"]);
-    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(!runs(hook.pid_in("child")));
+}
+
+#[test]
+fn the_time_limit_holds_for_a_session_of_its_own_too() {
+    let hook = Hook::new(&format!("#!/bin/sh\n{ESCAPED}sleep 1000\n"));
+    let begun = Instant::now();
+    assert_eq!(hook.exit(Duration::from_secs(1)), HookExit::TimedOut(1000));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(!runs(hook.pid_in("child")));
+}
+
+#[test]
+fn what_a_killed_supervisor_left_running_is_ended_and_nothing_else() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // The marks of a supervisor with the process id 1, which is not this process.
+    let mark = |dir: &tempfile::TempDir| {
+        let data = fs::metadata(dir.path()).unwrap();
+        format!("{:x}-{:x}-1-0", data.dev(), data.ino())
+    };
+    let begin = |of: &tempfile::TempDir| {
+        let script = "setsid sh -c 'echo $$ > child.new; mv child.new child; sleep 1000; :' & wait";
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", script]).env(MARK, mark(of)).current_dir(of.path());
+        let hook = command.spawn().unwrap();
+        let begun = Instant::now();
+        while !of.path().join("child").exists() {
+            assert!(begun.elapsed() < LONG);
+        }
+        let child: u32 = fs::read_to_string(of.path().join("child")).unwrap().trim().parse().unwrap();
+        (hook, child)
+    };
+    let ((mut left, left_child), (mut stranger, its_child)) = (begin(&dir), begin(&other));
+    let ended = runtime().block_on(end_left_running(dir.path())).unwrap();
+    assert!(ended.contains(&left.id()) && ended.contains(&left_child), "{ended:?}");
+    assert!(!runs(left.id()) && !runs(left_child));
+    assert!(runs(stranger.id()) && runs(its_child), "another home's");
+    left.wait().unwrap();
+    assert!(runtime().block_on(end_left_running(dir.path())).unwrap().is_empty());
+    assert!(runtime().block_on(end_left_running(&dir.path().join("gone"))).unwrap().is_empty());
+    runtime().block_on(end_left_running(other.path())).unwrap();
+    stranger.wait().unwrap();
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod latency;
 mod launching;
 #[path = "keeper/output.rs"]
 mod output;
+#[path = "keeper/removed.rs"]
+mod removed;
 #[path = "keeper/stopping.rs"]
 mod stopping;
 #[path = "keeper/survival.rs"]

@@ -69,6 +69,14 @@ fn every_bad_file_has_its_own_error() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
     assert!(matches!(inspect(&path), Err(ProgramError::NotRegular { .. })));
     assert!(matches!(inspect(dir.path()), Err(ProgramError::IsDirectory { .. })));
+    fs::remove_file(&path).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(matches!(inspect(&path), Err(ProgramError::NotRegular { .. })));
+    let circle = dir.path().join("circle");
+    std::os::unix::fs::symlink("circle", &circle).unwrap();
+    let error = inspect(&circle).unwrap_err();
+    assert!(matches!(error, ProgramError::Unreadable { .. }), "{error}");
+    assert_eq!(error.path(), circle);
 }
 
 /// The same program with a loader that is nowhere; `None` when it has none.
@@ -115,6 +123,25 @@ fn a_program_says_its_version() {
     assert_eq!(ask(&path, VERSION_LIMIT).unwrap(), ("broken\n".into(), 127));
     let path = file(&dir, b"#!/bin/sh\nkill -11 $$\n", 0o755);
     assert_eq!(ask(&path, VERSION_LIMIT).unwrap().1, 139);
+}
+
+#[test]
+fn what_a_program_asked_for_its_version_leaves_running_is_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let escape = "#!/bin/sh\n(setsid sh -c 'echo $$ > child.new; mv child.new child; exec sleep 1000' \
+        </dev/null >/dev/null 2>&1 &)\nwhile ! [ -e child ]; do sleep 0.01; done\n";
+    let child = || -> u32 {
+        let pid = fs::read_to_string(dir.path().join("child")).unwrap().trim().parse().unwrap();
+        fs::remove_file(dir.path().join("child")).unwrap();
+        pid
+    };
+    let runs = |pid: u32| wemixvisor_host::process::ProcessStat::of(pid).is_ok_and(|stat| !stat.ended());
+    let path = file(&dir, format!("{escape}echo 1.2.3\n").as_bytes(), 0o755);
+    assert_eq!(ask(&path, VERSION_LIMIT).unwrap(), ("1.2.3\n".into(), 0));
+    assert!(!runs(child()));
+    let path = file(&dir, format!("{escape}sleep 1000\n").as_bytes(), 0o755);
+    assert!(matches!(ask(&path, Duration::from_secs(1)), Err(ProgramError::VersionLate { .. })));
+    assert!(!runs(child()));
 }
 
 #[test]

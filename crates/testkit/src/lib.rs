@@ -25,6 +25,7 @@ mod port;
 pub mod processes;
 mod program;
 mod real;
+mod small_disk;
 mod supervisor;
 mod waiting;
 
@@ -36,5 +37,6 @@ pub use port::free_port;
 pub use program::Program;
 pub use real::real_node;
 pub use rustix::process::Signal;
+pub use small_disk::SmallDisk;
 pub use supervisor::Supervisor;
 pub use waiting::{LIMIT, wait_for};

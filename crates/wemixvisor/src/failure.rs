@@ -21,6 +21,9 @@ pub enum Kind {
     Refused = 4,
 }
 
+/// The word for a supervisor that runs and has no socket.
+const SOCKET_GONE: &str = "socket_gone";
+
 /// Why a command did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -70,6 +73,11 @@ impl Failure {
         Self { kind, code: code.into(), message: message.into() }
     }
 
+    /// Whether a supervisor runs that has no socket: one that has only begun has none yet.
+    pub fn is_without_socket(&self) -> bool {
+        self.code == SOCKET_GONE
+    }
+
     /// The same as JSON.
     pub fn json(&self) -> FailureJson<'_> {
         FailureJson { error: &self.message, code: &self.code }
@@ -97,6 +105,7 @@ impl From<ClientError> for Failure {
             ClientError::NotRunning { .. } => {
                 Self::not_running(format!("{error}. To start it: wemixvisor start, or wemixvisor run"))
             }
+            ClientError::SocketGone { .. } => Self::new(Kind::Failed, SOCKET_GONE, error.to_string()),
             ClientError::Refused(body) => {
                 let kind = match body.code.as_str() {
                     "invalid" | "too_large" => Kind::Usage,

@@ -141,7 +141,10 @@ pub async fn node(
         let deadline = Instant::now() + limit;
         let mut said = String::new();
         loop {
-            let status = ask(live).await?;
+            let status = match ask(live).await {
+                Err(failure) if failure.is_without_socket() => None,
+                answer => answer?,
+            };
             if let Some(failure) = ended() {
                 return Err(failure);
             }

@@ -3,7 +3,11 @@
 //! Lines are written by a thread of their own: a standard error that nobody reads (a stopped terminal, a full
 //! pipe) must not hold up the supervisor. What does not fit into the queue is dropped and counted.
 
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, mpsc};
@@ -16,6 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use wemixvisor_core::settings::{Logs, TimeFormat};
+use wemixvisor_host::home::Home;
 
 use crate::arguments::Global;
 
@@ -45,8 +50,20 @@ enum Line {
     End,
 }
 
-/// Sets up the log as the settings have it; `None` when there is to be none.
-pub fn start(logs: &Logs, global: &Global, debug: bool, no_color: bool) -> Option<Log> {
+/// Where the log of a supervisor in the background goes: its standard error.
+pub fn background(home: &Home) -> PathBuf {
+    home.logs().join("supervisor.log")
+}
+
+/// Sets up the log as the settings have it; `None` when there is to be none. `file` is what standard error was opened
+/// on, in the background: it is opened again when it was removed.
+pub fn start(
+    logs: &Logs,
+    global: &Global,
+    debug: bool,
+    no_color: bool,
+    file: Option<PathBuf>,
+) -> Option<Log> {
     if logs.disabled {
         return None;
     }
@@ -55,7 +72,7 @@ pub fn start(logs: &Logs, global: &Global, debug: bool, no_color: bool) -> Optio
     let queue = Queue { lines, dropped: Arc::default() };
     let dropped = queue.dropped.clone();
     let writing = move || {
-        write(&waiting, &dropped);
+        write(&waiting, &dropped, file.as_deref());
         drop(end);
     };
     thread::Builder::new().name("log".into()).stack_size(128 * 1024).spawn(writing).ok()?;
@@ -78,15 +95,31 @@ pub fn start(logs: &Logs, global: &Global, debug: bool, no_color: bool) -> Optio
     Some(Log { ended, queue })
 }
 
-fn write(waiting: &Receiver<Line>, dropped: &AtomicU64) {
+fn write(waiting: &Receiver<Line>, dropped: &AtomicU64, file: Option<&Path>) {
     let mut out = io::stderr();
     while let Ok(Line::Text(line)) = waiting.recv() {
+        if let Some(file) = file {
+            // A file that cannot be had now is tried for at the next line.
+            let _ = in_place(file);
+        }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let _ = writeln!(out, "({lost} lines of the log were dropped: standard error was not read)");
         }
         let _ = out.write_all(&line);
     }
+}
+
+/// Makes standard output and error lead to the file at this path, if they no longer do.
+fn in_place(path: &Path) -> io::Result<()> {
+    let ours = File::from(io::stderr().as_fd().try_clone_to_owned()?).metadata()?;
+    if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+        return Ok(());
+    }
+    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    rustix::stdio::dup2_stdout(&file)?;
+    Ok(rustix::stdio::dup2_stderr(&file)?)
 }
 
 impl Drop for Log {

@@ -12,7 +12,9 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
 use wemixvisor_host::home::Home;
+use wemixvisor_host::lock;
 
 use super::place::Place;
 use crate::api::error::ErrorBody;
@@ -22,6 +24,13 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long an order may take to be answered: a due program is verified before, from the disk.
 const ORDER_LIMIT: Duration = Duration::from_secs(120);
+
+/// A supervisor that begins or ends has no socket for a moment, and makes one that was removed anew within three
+/// seconds.
+const SOCKET_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often the socket is looked for meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The longest answer that is read, in bytes: a long history with all its steps.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -47,6 +56,18 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("no supervisor runs for this home: nobody answers on {}", socket.display())]
     NotRunning {
+        /// The socket.
+        socket: PathBuf,
+    },
+    /// A supervisor is there, but cannot be asked.
+    #[error(
+        "a supervisor{} runs, but its socket is gone: nobody answers on {}, though its lock is held. It makes the \
+         socket anew by itself, unless it is stopped (SIGSTOP), hangs on a disk, or has only begun",
+        pid.map(|pid| format!(" with pid {pid}")).unwrap_or_default(), socket.display()
+    )]
+    SocketGone {
+        /// Its process id, where it can be told.
+        pid: Option<u32>,
         /// The socket.
         socket: PathBuf,
     },
@@ -164,7 +185,23 @@ impl Client {
         }
     }
 
+    /// A home without a socket but with a locked supervisor's lock is never taken for one without a supervisor.
     async fn connect(&self) -> Result<UnixStream, ClientError> {
+        let begun = Instant::now();
+        loop {
+            let connected = self.try_connect().await;
+            if !matches!(connected, Err(ClientError::NotRunning { .. })) {
+                return connected;
+            }
+            let Some(holder) = self.socket.parent().and_then(lock::holder) else { return connected };
+            if begun.elapsed() >= SOCKET_LIMIT {
+                return Err(ClientError::SocketGone { pid: holder.pid, socket: self.socket.clone() });
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn try_connect(&self) -> Result<UnixStream, ClientError> {
         use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound, PermissionDenied};
         let connected = match Place::of(&self.socket) {
             Ok(place) => UnixStream::connect(place.path()).await,

@@ -20,7 +20,9 @@ use super::facts::{AdoptHint, NodeProcess, WaitStatus};
 use super::launch::NODE_LOCK;
 use super::running::Running;
 use super::{now_ms, oom, records};
-use crate::process::{ProcessStat, boot_id, executable, holders_of, root_of, started_at_ms};
+use crate::process::{
+    ProcessStat, boot_id, executable, holders_of, holders_of_removed, root_of, started_at_ms,
+};
 
 /// How long the exit status of an adopted node is asked for: it is told once the node's new parent has collected it.
 pub(super) const STATUS_WAIT: Duration = Duration::from_millis(200);
@@ -60,7 +62,7 @@ fn find(dir: &Path) -> io::Result<Option<NodeProcess>> {
         return Ok(None);
     }
     // The keeper died between starting the node and writing it down, or somebody has removed the record.
-    let Some(pid) = root_of(&holders(dir)) else { return Ok(None) };
+    let Some(pid) = root_of(&all_holders(dir)) else { return Ok(None) };
     let start_time = ProcessStat::of(pid)?.start_time;
     if let Some(announced) = record {
         return Ok(Some(NodeProcess { pid, start_time, ..announced }));
@@ -76,6 +78,13 @@ fn find(dir: &Path) -> io::Result<Option<NodeProcess>> {
         kill_sent: false,
         adopted: true,
     }))
+}
+
+/// The same, with those who hold a `node.lock` that was removed since. All processes are looked at.
+pub(super) fn all_holders(dir: &Path) -> Vec<u32> {
+    let mut all = holders(dir);
+    all.extend(holders_of_removed(&dir.join(NODE_LOCK)));
+    all
 }
 
 /// The processes that hold `node.lock` of the wemixvisor directory `dir` open. Where the lock is free, and that is

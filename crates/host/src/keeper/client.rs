@@ -1,6 +1,6 @@
 //! The supervisor's side: finding, starting and ordering about a keeper.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
@@ -15,9 +15,12 @@ use tokio::time::{sleep, timeout};
 
 use super::facts::{AdoptHint, KeeperState, Launch, NodeExit, NodeProcess};
 use super::link::{self, Order};
+use super::place::open_log;
 use super::protocol::{Answer, Ask, SpawnFailure};
 use super::{KEEPER_LOCK, KEEPER_LOG, MODE, adopt, launch::NODE_LOCK, records, socket};
 use crate::lock::read_pid;
+use crate::process::holders_of_removed;
+use crate::run;
 use crate::trial::fault;
 
 /// How long a keeper may take for a small thing. It needs microseconds; this is for a machine that swaps.
@@ -174,9 +177,9 @@ impl Keeper {
     }
 
     /// Ends when there is no keeper, or with its answer. A keeper that is about to begin or to end has the lock
-    /// and no socket for a moment.
+    /// and no socket for a moment; one whose lock file or socket was removed makes them anew within seconds.
     async fn look(dir: &Path) -> Result<Found, KeeperError> {
-        while is_locked(&dir.join(KEEPER_LOCK))? {
+        loop {
             if let Ok(stream) = socket::connect(dir) {
                 let keeper = Self::over(stream, dir)?;
                 match keeper.ask(Ask::State, Duration::MAX).await {
@@ -186,10 +189,15 @@ impl Keeper {
                     Err(error) => return Err(error),
                 }
             }
+            let lock = dir.join(KEEPER_LOCK);
+            // Looked at twice: it may be made anew between the two looks before.
+            if !is_locked(&lock)? && holders_of_removed(&lock).is_empty() && !is_locked(&lock)? {
+                break;
+            }
             sleep(LOOK).await;
         }
-        let mut holders = adopt::holders(dir);
-        // The record knows the node even if somebody removed its lock file.
+        let mut holders = adopt::all_holders(dir);
+        // The record knows the node whatever became of its lock file.
         let recorded = records::last_node(dir).filter(NodeProcess::alive);
         holders.extend(recorded.map(|node| node.pid).filter(|pid| !holders.contains(pid)));
         if holders.is_empty() && !is_locked(&dir.join(NODE_LOCK))? {
@@ -332,9 +340,11 @@ fn unexpected(answer: Answer) -> KeeperError {
 #[allow(clippy::disallowed_methods)] // This is the place where the keeper is started.
 fn spawn_keeper(dir: &Path, program: &Path, socket: OwnedFd) -> io::Result<()> {
     fault("keeper.start")?;
-    let log = OpenOptions::new().append(true).create(true).open(dir.join(KEEPER_LOG));
+    let log = open_log(&dir.join(KEEPER_LOG));
     let mut command = Command::new(program);
     command.arg(MODE).arg("--dir").arg(dir).stdin(Stdio::inherit()).stdout(socket);
+    // A supervisor that was started by a hook has its mark; keeper and node are nothing that hook started.
+    command.env_remove(run::MARK);
     command.stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
     // SAFETY: the closure makes one system call, setsid: from its first moment on no terminal and no signal to our
     // process group reaches the keeper.
@@ -363,6 +373,9 @@ fn is_locked(path: &Path) -> Result<bool, KeeperError> {
     }
 }
 
+/// As it wrote down; where that file is gone, who holds it.
 fn keeper_pid(dir: &Path) -> Option<u32> {
-    read_pid(&mut File::open(dir.join(KEEPER_LOCK)).ok()?)
+    let path = dir.join(KEEPER_LOCK);
+    let written = File::open(&path).ok().and_then(|mut file| read_pid(&mut file));
+    written.or_else(|| holders_of_removed(&path).first().copied())
 }

@@ -124,6 +124,21 @@ pub struct NodeProcess {
 }
 
 impl NodeProcess {
+    /// What there is to say of a launch when it begins: no process yet, nothing sent.
+    pub(super) fn of(launch: &Launch) -> Self {
+        Self {
+            launch_id: launch.launch_id,
+            pid: 0,
+            start_time: 0,
+            boot_id: crate::process::boot_id(),
+            program: launch.program.clone(),
+            started_at_ms: super::now_ms(),
+            term_sent: false,
+            kill_sent: false,
+            adopted: false,
+        }
+    }
+
     /// Whether this very process still runs.
     pub fn alive(&self) -> bool {
         self.boot_id == crate::process::boot_id() && crate::process::alive(self.pid, self.start_time)

@@ -7,6 +7,9 @@
 //! that of everything the node starts. So the lock goes when the last of them goes, neither earlier nor later,
 //! whatever happens to keeper and supervisor.
 //!
+//! A lock file can be removed while it is held; the next start would then lock another file. So the directory of
+//! every lock but `node.lock` (that is, the data directory) is locked and inherited as well.
+//!
 //! # Never another file
 //!
 //! The program's identity (see [`FileIdentity`]) is compared before the exec and again, through
@@ -103,17 +106,14 @@ fn prepare(what: &str, error: io::Error) -> SpawnFailure {
     SpawnFailure::Prepare { what: what.to_owned(), error: error.to_string() }
 }
 
-/// Takes `node.lock` and all further locks; two paths to one file are one lock.
+/// Takes `node.lock`, all further locks and the directories of these; two paths to one file are one lock.
 fn take_locks(dir: &Path, further: &[PathBuf]) -> Result<Vec<File>, SpawnFailure> {
     let mut taken: Vec<File> = Vec::new();
-    for path in std::iter::once(&dir.join(NODE_LOCK)).chain(further) {
+    let own = dir.join(NODE_LOCK);
+    for path in std::iter::once(&own).chain(further) {
         let failed = |error: io::Error| SpawnFailure::Lock { path: path.clone(), error: error.to_string() };
         let file = open_lock(path).map_err(failed)?;
-        let same = |other: &File| match (other.metadata(), file.metadata()) {
-            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-            _ => false,
-        };
-        if taken.iter().any(same) {
+        if taken.iter().any(|other| is_same(other, &file)) {
             continue;
         }
         if !lock(&file).map_err(failed)? {
@@ -121,7 +121,31 @@ fn take_locks(dir: &Path, further: &[PathBuf]) -> Result<Vec<File>, SpawnFailure
         }
         taken.push(file);
     }
+    // The wemixvisor directory itself is the supervisor's lock.
+    let wemixvisor = File::open(dir).ok();
+    for directory in further.iter().filter_map(|path| path.parent()) {
+        let Ok(file) = File::open(directory) else { continue };
+        if taken.iter().chain(&wemixvisor).any(|other| is_same(other, &file)) {
+            continue;
+        }
+        match lock(&file) {
+            Ok(true) => taken.push(file),
+            Ok(false) => {
+                let (lock, holders) = (directory.to_owned(), holders(&file, directory));
+                return Err(SpawnFailure::StillRuns { lock, holders });
+            }
+            // A file system that locks no directories (some of the network) has the file's lock only.
+            Err(_) => {}
+        }
+    }
     Ok(taken)
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -142,7 +166,8 @@ fn lock(file: &File) -> io::Result<bool> {
 }
 
 fn holders(file: &File, path: &Path) -> Vec<u32> {
-    path.file_name().map(|name| holders_of(file, Path::new(name))).unwrap_or_default()
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    real.file_name().map(|name| holders_of(file, Path::new(name))).unwrap_or_default()
 }
 
 /// The program's path must lead to the verified file.

@@ -17,7 +17,7 @@
 //! Only the holder of the [`SupervisorLock`](crate::lock::SupervisorLock) may use either.
 //!
 //! The pieces: `facts` (what both sides know), `protocol` (the lines), `client` (the supervisor's side); and in the
-//! keeper process `serve` (the loop), `launch` (start, locks, proof of the file), `adopt` (a killed keeper's node),
+//! keeper process `serve` (the loop), `place` (lock, socket and log, tended), `launch` (start, locks, proof of the file), `adopt` (a killed keeper's node),
 //! `running`, `drain`, `connection`, `records`, `signals`, `oom`.
 
 mod adopt;
@@ -28,6 +28,7 @@ mod facts;
 mod launch;
 mod link;
 mod oom;
+mod place;
 mod protocol;
 mod records;
 mod running;

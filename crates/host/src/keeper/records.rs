@@ -12,8 +12,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::facts::{Launch, NodeExit, NodeProcess};
-use super::now_ms;
-use crate::process::boot_id;
 use crate::trial::{crash_point, fault};
 
 const NODE: &str = "node.json";
@@ -38,18 +36,7 @@ pub(super) fn note_node(dir: &Path, node: &NodeProcess) -> io::Result<()> {
 /// down what it started, this says whose launch it was and of which program. Where there is no room for it, at least
 /// the old note goes, which must not speak for a new node.
 pub(super) fn announce_node(dir: &Path, launch: &Launch) -> io::Result<()> {
-    let announced = NodeProcess {
-        launch_id: launch.launch_id,
-        pid: 0,
-        start_time: 0,
-        boot_id: boot_id(),
-        program: launch.program.clone(),
-        started_at_ms: now_ms(),
-        term_sent: false,
-        kill_sent: false,
-        adopted: false,
-    };
-    note_node(dir, &announced).or_else(|_| forget_node(dir))
+    note_node(dir, &NodeProcess::of(launch)).or_else(|_| forget_node(dir))
 }
 
 fn forget_node(dir: &Path) -> io::Result<()> {

@@ -1,11 +1,9 @@
 //! The keeper process: its beginning, its one loop, its end.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::fs::OpenOptions;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,12 +15,12 @@ use super::adopt::{self, STATUS_WAIT};
 use super::connection::Connection;
 use super::drain::{Drain, Drained};
 use super::facts::{AdoptHint, KeeperState, Launch, NodeExit, NodeProcess, WaitStatus};
-use super::protocol::{Answer, Ask, Message, Request, VERSION, line};
+use super::place::{Place, say};
+use super::protocol::{Answer, Ask, Message, Request, SpawnFailure, VERSION, line};
 use super::running::Running;
-use super::{KEEPER_LOCK, launch, now_ms, oom, records, signals, socket};
-use crate::lock::{read_pid, write_pid};
+use super::{launch, now_ms, oom, records, signals};
 use crate::output::NodeLog;
-use crate::process::{boot_id, own_children, trees};
+use crate::process::{own_children, trees};
 use crate::trial::crash_point;
 
 /// How much output is moved at a time.
@@ -31,8 +29,6 @@ const CHUNK: usize = 128 << 10;
 const LAST_CHUNKS: usize = 16;
 /// How long a keeper that cannot serve waits to say so.
 const FIRST_REQUEST: Duration = Duration::from_secs(5);
-/// How often a lock that somebody may just be looking at is tried, a millisecond apart.
-const LOCK_TRIES: u32 = 50;
 /// How often the kernel is asked how an adopted node ended.
 const STATUS_POLL: Duration = Duration::from_millis(2);
 
@@ -58,11 +54,6 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A diagnostic, for `keeper.log`. Never worth dying for: the disk that takes it may be the one that is full.
-fn say(what: &str) {
-    let _ = writeln!(io::stderr(), "wemixvisor keeper: {what}");
 }
 
 fn usage() -> ExitCode {
@@ -102,8 +93,7 @@ fn refuse(mut connection: Connection, why: &str) {
 struct Server {
     dir: PathBuf,
     /// Held for life.
-    _lock: File,
-    listener: UnixListener,
+    place: Place,
     /// Readable when a child has ended.
     children: OwnedFd,
     connection: Option<Connection>,
@@ -139,15 +129,11 @@ impl Server {
             .map_err(failed("become a subreaper"))?;
         // A directory that we stand in could not be unmounted.
         rustix::process::chdir("/").map_err(io::Error::from).map_err(failed("change directory"))?;
-        let lock = lock(&dir.join(KEEPER_LOCK)).map_err(failed("lock keeper.lock"))?;
-        crash_point("keeper.locked");
-        let listener = socket::listen(&dir).map_err(failed("open keeper.sock"))?;
-        crash_point("keeper.ready");
+        let place = Place::take(&dir, now())?;
         let last_exit = records::last_exit(&dir);
         Ok(Self {
             dir,
-            _lock: lock,
-            listener,
+            place,
             children,
             connection: None,
             node: None,
@@ -162,6 +148,7 @@ impl Server {
         self.connection = Some(connection);
         while self.needed() {
             let Ok(ready) = self.wait() else { continue };
+            self.place.tend(now());
             if ready.children {
                 self.collect();
             }
@@ -174,7 +161,6 @@ impl Server {
                 self.accept();
             }
         }
-        socket::remove(&self.dir);
     }
 
     fn needed(&self) -> bool {
@@ -183,7 +169,7 @@ impl Server {
 
     fn wait(&self) -> io::Result<Ready> {
         let mut fds =
-            vec![PollFd::new(&self.children, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+            vec![PollFd::new(&self.children, PollFlags::IN), PollFd::new(&self.place, PollFlags::IN)];
         let connection = self.connection.as_ref().map(|connection| {
             let write = if connection.wants_to_write() { PollFlags::OUT } else { PollFlags::empty() };
             fds.push(PollFd::new(connection, PollFlags::IN | write));
@@ -216,15 +202,13 @@ impl Server {
         })
     }
 
-    /// The loop sleeps without limit unless the log is broken or an adopted node's status is awaited.
+    /// The loop sleeps until its place is looked at, unless the log is broken or an adopted node's status is awaited.
     fn timeout(&self) -> Option<Timespec> {
-        let mend = self
-            .log
-            .as_ref()
-            .and_then(NodeLog::next_mend)
-            .map(|moment| moment.saturating_duration_since(now()));
+        let mend = self.log.as_ref().and_then(NodeLog::next_mend);
+        let moment = mend.into_iter().chain([self.place.next_look()]).min();
+        let wait = moment.map(|moment| moment.saturating_duration_since(now()));
         let status = self.node.as_ref().and_then(|node| node.end_seen).map(|_| STATUS_POLL);
-        mend.into_iter().chain(status).min().and_then(|wait| Timespec::try_from(wait).ok())
+        wait.into_iter().chain(status).min().and_then(|wait| Timespec::try_from(wait).ok())
     }
 
     /// Collects every child that has ended: the node, and orphans that came to us.
@@ -316,7 +300,7 @@ impl Server {
 
     fn accept(&mut self) {
         // A new supervisor takes the place of one that is gone; two at a time the supervisor's lock forbids.
-        if let Ok((socket, _)) = self.listener.accept() {
+        if let Ok(socket) = self.place.accept() {
             self.connection = Connection::new(socket.into()).ok();
         }
     }
@@ -393,7 +377,7 @@ impl Server {
         if self.node.is_some() {
             return Vec::new();
         }
-        let mut roots = adopt::holders(&self.dir);
+        let mut roots = adopt::all_holders(&self.dir);
         roots.extend(own_children());
         let mut leftovers = trees(&roots);
         leftovers.sort_unstable();
@@ -414,6 +398,12 @@ impl Server {
     }
 
     fn spawn(&mut self, id: u64, launch: &Launch) {
+        if let Some(node) = &self.node {
+            // Whatever became of its lock and its record.
+            let (lock, holders) = (self.dir.join(launch::NODE_LOCK), vec![node.process.pid]);
+            let why = SpawnFailure::StillRuns { lock, holders };
+            return self.send(Some(id), Answer::SpawnFailed { why });
+        }
         if self.log.as_ref().is_none_or(|log| *log.policy() != launch.log) {
             self.log = Some(NodeLog::new(launch.log.clone()));
         }
@@ -421,17 +411,8 @@ impl Server {
             Ok(launched) => launched,
             Err(why) => return self.send(Some(id), Answer::SpawnFailed { why }),
         };
-        let process = NodeProcess {
-            launch_id: launch.launch_id,
-            pid: launched.pid,
-            start_time: launched.start_time,
-            boot_id: boot_id(),
-            program: launch.program.clone(),
-            started_at_ms: now_ms(),
-            term_sent: false,
-            kill_sent: false,
-            adopted: false,
-        };
+        let process =
+            NodeProcess { pid: launched.pid, start_time: launched.start_time, ..NodeProcess::of(launch) };
         self.drains.push(Drain::new(launch.launch_id, launched.output));
         self.send(Some(id), Answer::Started { node: process.clone() });
         crash_point("keeper.spawn.told");
@@ -484,27 +465,6 @@ impl Server {
             self.connection = None;
         }
     }
-}
-
-/// Takes the keeper's lock and writes our process id into it.
-fn lock(path: &Path) -> io::Result<File> {
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => {
-                // The pid is for people; a full disk must not keep a node from its keeper.
-                if let Err(error) = write_pid(&mut file) {
-                    say(&format!("cannot write down its process id: {error}"));
-                }
-                return Ok(file);
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
-        }
-    }
-    let holder = read_pid(&mut file).map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-    Err(io::Error::other(format!("another keeper{holder} holds it")))
 }
 
 /// The forward-only clock.

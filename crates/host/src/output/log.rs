@@ -128,8 +128,16 @@ fn begin(policy: &LogPolicy, lost: Option<&Lost>) -> io::Result<Open> {
 fn open_file(policy: &LogPolicy) -> io::Result<Open> {
     fault("keeper.log.open")?;
     let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32;
-    let file =
-        OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(&policy.path)?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640).custom_flags(flags);
+    let file = match (options.open(&policy.path), policy.path.parent()) {
+        // Somebody removed the directory.
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(parent)?;
+            options.open(&policy.path)?
+        }
+        (opened, _) => opened?,
+    };
     let metadata = file.metadata()?;
     Ok(Open { file, size: metadata.len(), at_line_start: true, plain: metadata.is_file() })
 }

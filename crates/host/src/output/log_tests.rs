@@ -106,6 +106,18 @@ fn a_removed_or_replaced_file_is_begun_anew_within_a_second() {
 }
 
 #[test]
+fn a_removed_directory_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("logs");
+    let mut log = NodeLog::new(LogPolicy { path: logs.join("node.log"), max_bytes: 1000, keep: 2 });
+    let start = Instant::now();
+    log.write(b"before\n", start);
+    fs::remove_dir_all(&logs).unwrap();
+    log.write(b"after\n", start + RETRY);
+    assert_eq!(text(&dir, "logs/node.log"), "after\n");
+}
+
+#[test]
 fn a_pipe_without_reader_in_the_files_place_does_not_block() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node.log");

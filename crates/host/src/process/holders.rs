@@ -21,6 +21,26 @@ pub fn holders_of(file: &File, name: &Path) -> Vec<u32> {
     holders
 }
 
+/// The living processes that have a file open which lay at `path` and was removed, or replaced, since: the kernel keeps
+/// the name. This process is left out; the order is ascending. A file that was moved away has another name and is not
+/// found.
+pub(crate) fn holders_of_removed(path: &Path) -> Vec<u32> {
+    let real = path.parent().and_then(|dir| fs::canonicalize(dir).ok());
+    let Some((dir, name)) = real.zip(path.file_name()) else { return Vec::new() };
+    let mut wanted = dir.join(name).into_os_string();
+    wanted.push(" (deleted)");
+    let own = std::process::id();
+    let has_it = |pid: &u32| {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        descriptors
+            .flatten()
+            .any(|entry| fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == wanted))
+    };
+    let mut holders: Vec<u32> = every_process().filter(|pid| *pid != own && has_it(pid)).collect();
+    holders.sort_unstable();
+    holders
+}
+
 /// Whether `pid` has the file `(device, inode)` with the last path component `name` open.
 fn holds(pid: u32, name: &Path, wanted: (u64, u64)) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };

@@ -10,6 +10,7 @@ mod work;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+pub(crate) use holders::holders_of_removed;
 pub use holders::{holders_of, root_of};
 pub use work::Work;
 
@@ -23,6 +24,8 @@ pub struct ProcessStat {
     pub state: u8,
     /// The process id of the parent.
     pub parent: u32,
+    /// Its process group.
+    pub group: u32,
     /// When it started, in clock ticks since boot.
     pub start_time: u64,
     /// Processor time in clock ticks: its own and that of its children that have ended.
@@ -50,6 +53,7 @@ impl ProcessStat {
         Some(Self {
             state: *fields.first()?.as_bytes().first()?,
             parent: number(4)? as u32,
+            group: number(5)? as u32,
             start_time: number(22)?,
             cpu_ticks: number(14)? + number(15)? + number(16)? + number(17)?,
             rss_pages: number(24)?,
@@ -129,6 +133,27 @@ pub(crate) fn trees(roots: &[u32]) -> Vec<u32> {
     found
 }
 
+/// The living processes, this one left out, that started at `since` (clock ticks since boot) or later and whose
+/// environment began with a variable for which `is_it` holds; it is given the whole of it, `NAME=value`. Processes of
+/// other users are seen only by root. Older ones are not looked at: the kernel may keep whoever asks a process that
+/// hangs for its environment waiting.
+pub(crate) fn with_variable(since: u64, is_it: impl Fn(&[u8]) -> bool) -> Vec<u32> {
+    let own = std::process::id();
+    let has_it = |pid: u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(&is_it)
+    };
+    let is_young =
+        |pid: u32| ProcessStat::of(pid).is_ok_and(|stat| stat.start_time >= since && !stat.ended());
+    every_process().filter(|&pid| pid != own && is_young(pid) && has_it(pid)).collect()
+}
+
+/// The living processes of a process group.
+pub(crate) fn group(id: u32) -> Vec<u32> {
+    let is_member = |pid: u32| ProcessStat::of(pid).is_ok_and(|stat| stat.group == id && !stat.ended());
+    every_process().filter(|&pid| is_member(pid)).collect()
+}
+
 fn every_process() -> impl Iterator<Item = u32> {
     fs::read_dir(Path::new("/proc"))
         .into_iter()
@@ -147,7 +172,14 @@ mod tests {
         let stat = ProcessStat::parse(text).unwrap();
         assert_eq!(
             stat,
-            ProcessStat { state: b'S', parent: 7, start_time: 987_654, cpu_ticks: 110, rss_pages: 250 }
+            ProcessStat {
+                state: b'S',
+                parent: 7,
+                group: 42,
+                start_time: 987_654,
+                cpu_ticks: 110,
+                rss_pages: 250
+            }
         );
         assert!(ProcessStat::parse(b"42 (cut off) S 7").is_none());
     }
@@ -160,5 +192,45 @@ mod tests {
         assert!(!alive(own, stat.start_time + 1));
         assert!(rss(own).unwrap() > 100_000);
         assert!(!boot_id().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_process_of_anybody() {
+        let error = ProcessStat::of(u32::MAX).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!((rss(u32::MAX), executable(u32::MAX)), (None, None));
+        assert!(trees(&[]).is_empty() && trees(&[u32::MAX]).is_empty() && group(u32::MAX).is_empty());
+        assert_eq!(root_of(&[u32::MAX]), None);
+    }
+
+    /// A process that another test is just forking holds a copy of what we hold, until its exec: waited out.
+    #[allow(clippy::disallowed_methods)]
+    fn settles(look: impl Fn() -> Vec<u32>, expected: &[u32]) {
+        let begun = std::time::Instant::now();
+        while look() != expected {
+            assert!(begun.elapsed().as_secs() < 10, "{:?} instead of {expected:?}", look());
+        }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // A process that holds a file.
+    fn who_holds_a_removed_file_is_found_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a lock");
+        let removed = || holders_of_removed(&path);
+        assert!(removed().is_empty());
+        let file = fs::File::create(&path).unwrap();
+        let mut holder = std::process::Command::new("sleep").arg("1000").stdin(file).spawn().unwrap();
+        let held = fs::File::open(&path).unwrap();
+        settles(|| holders_of(&held, Path::new("a lock")), &[holder.id()]);
+        assert!(removed().is_empty(), "it is still there");
+        fs::remove_file(&path).unwrap();
+        settles(removed, &[holder.id()]);
+        fs::File::create(&path).unwrap();
+        settles(removed, &[holder.id()]);
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        settles(removed, &[]);
+        assert!(holders_of_removed(&dir.path().join("gone/lock")).is_empty());
     }
 }

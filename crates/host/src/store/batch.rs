@@ -95,15 +95,6 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Removes a fact; one that is not there is fine.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn remove_fact(&mut self, key: &str) -> Result<(), StoreError> {
-        self.execute("DELETE FROM facts WHERE key = ?1", &[&key])?;
-        Ok(())
-    }
-
     /// Pins a program as bad: under this name, with this content.
     ///
     /// # Errors

@@ -243,18 +243,6 @@ impl Store {
         transaction.commit().map_err(failed)?;
         Ok(answer)
     }
-
-    /// Moves the write-ahead log into the database now, so that no batch has to do it soon: to be called in a
-    /// quiet moment before an upgrade. A reader at work makes it move less; that is no error.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
-        let Reader { path, connection } = &self.reader;
-        connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            .map_err(|source| error(path, "checkpoint", source))
-    }
 }
 
 impl Deref for Store {

@@ -131,7 +131,7 @@ fn a_reader_sees_what_the_supervisor_writes_meanwhile() {
         store.write(|batch| batch.event("heights", "head", &n)).unwrap();
         assert_eq!(reader.event_range().unwrap(), Some((1, n)));
     }
-    store.checkpoint().unwrap();
+    store.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
     drop(store);
     assert_eq!(reader.event_range().unwrap(), Some((1, 19)));
     drop(reader);
@@ -191,6 +191,55 @@ fn a_newer_format_is_refused() {
     Connection::open(path(&dir)).unwrap().pragma_update(None, "user_version", 99).unwrap();
     for error in [Store::open(&path(&dir)).unwrap_err(), Store::open_read_only(&path(&dir)).unwrap_err()] {
         assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+    }
+}
+
+#[test]
+fn an_older_format_is_brought_up_to_date_by_the_supervisor_only() {
+    let dir = tempfile::tempdir().unwrap();
+    Connection::open(path(&dir)).unwrap().execute_batch("CREATE TABLE x (y); DROP TABLE x;").unwrap();
+    let error = Store::open_read_only(&path(&dir)).unwrap_err();
+    assert!(matches!(error, StoreError::Older { found: 0, .. }), "{error}");
+    drop(Store::open(&path(&dir)).unwrap());
+    assert!(Store::open_read_only(&path(&dir)).unwrap().journal().unwrap().is_empty());
+}
+
+#[test]
+fn another_writer_is_waited_for_and_then_named_as_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&path(&dir)).unwrap();
+    store.connection.busy_timeout(Duration::from_millis(50)).unwrap();
+    let other = Connection::open(path(&dir)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.write(|batch| batch.set_fact("head", &7)).unwrap_err();
+    assert!(matches!(error, StoreError::Busy { .. }), "{error}");
+    other.execute_batch("ROLLBACK").unwrap();
+    store.write(|batch| batch.set_fact("head", &7)).unwrap();
+}
+
+#[test]
+fn a_place_that_cannot_hold_a_database_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::File::create(&file).unwrap();
+    let error = Store::open(&file.join("state.db")).unwrap_err();
+    assert!(matches!(error, StoreError::NotMade { .. }), "{error}");
+    let error = Store::open(&dir.path().join("gone/state.db")).unwrap_err();
+    assert!(matches!(error, StoreError::NotMade { .. }), "{error}");
+    fs::create_dir(path(&dir)).unwrap();
+    let error = Store::open(&path(&dir)).unwrap_err();
+    assert!(error.to_string().contains("state.db"), "{error}");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn what_sqlite_says_becomes_what_it_means() {
+    let meant =
+        |number: i32| error(Path::new("x"), "write to", sqlite(&std::io::Error::from_raw_os_error(number)));
+    assert!(matches!(meant(libc::ENOSPC), StoreError::NotWritten { .. }));
+    assert!(matches!(meant(libc::EROFS), StoreError::NotWritten { .. }));
+    for number in [libc::EMFILE, libc::EIO] {
+        assert!(matches!(meant(number), StoreError::Failed { doing: "write to", .. }));
     }
 }
 

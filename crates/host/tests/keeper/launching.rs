@@ -96,12 +96,11 @@ async fn a_node_begins_with_a_clean_slate() {
         links.map(|link| link.file_name().unwrap().to_string_lossy().into_owned()).collect()
     };
     // The loader opens and closes libraries in the first moments.
-    until("it has the standard streams and two locks", async || descriptors().len() == 5).await;
+    until("it has the standard streams and three locks", async || descriptors().len() == 6).await;
     let open = descriptors();
-    assert!(
-        open.contains(&"node.lock".to_owned()) && open.contains(&"wemixvisor-node.lock".to_owned()),
-        "{open:?}"
-    );
+    for lock in ["node.lock", "wemixvisor-node.lock", "data"] {
+        assert!(open.contains(&lock.to_owned()), "{lock} is not in {open:?}");
+    }
 }
 
 #[tokio::test]

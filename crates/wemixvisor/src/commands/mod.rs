@@ -20,6 +20,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_host::home::Home;
+use wemixvisor_host::lock;
 
 use crate::arguments::{self, Arguments, Command, Cut, Global};
 use crate::failure::{Failure, Kind};
@@ -142,7 +143,8 @@ impl Context {
             Ok(loaded) => loaded.resolved.settings,
             Err(failure) => {
                 let settings = settings::roots(&self.given(None))?;
-                if !self.home_of(&settings)?.socket().exists() {
+                let home = self.home_of(&settings)?;
+                if !home.socket().exists() && lock::holder(home.wemixvisor()).is_none() {
                     return Err(failure);
                 }
                 self.screen.note(&format!("wemixvisor: {}", failure.message));

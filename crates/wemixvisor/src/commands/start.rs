@@ -15,6 +15,7 @@ use super::{Context, LEFT};
 use crate::failure::Failure;
 use crate::follow::{self, Until, Watched};
 use crate::live::Live;
+use crate::log;
 
 /// How long a node is waited for to answer. Opening a large database takes a while.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
@@ -62,7 +63,7 @@ async fn start_supervisor(context: &Context, home: &Home, live: &Live) -> Result
             "there is no home of a node at {root}; lay it out with: wemixvisor init <binary>"
         )));
     }
-    let log = home.logs().join("supervisor.log");
+    let log = log::background(home);
     let (out, begin) = open_log(home, &log)?;
     let mut child = spawn(context, out)?;
     let ended = || match child.try_wait() {

@@ -5,11 +5,15 @@
 
 mod bad_program;
 mod command_line;
+mod files_taken_away;
+mod frozen_keeper;
 mod heights;
 mod interruptions;
+mod left_running;
 mod plans;
 mod random_moments;
 mod real_nodes;
+mod small_disks;
 mod stops;
 mod supervision;
 mod surroundings;

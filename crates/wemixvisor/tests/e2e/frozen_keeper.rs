@@ -1,0 +1,39 @@
+//! The keeper stands still (SIGSTOP) while the node is to be stopped.
+
+use serde_json::json;
+use testkit::{Program, Signal, processes};
+
+use crate::empty_home;
+
+#[test]
+fn a_keeper_that_stands_still_costs_the_node_neither_its_sigterm_nor_its_grace() {
+    let home = empty_home();
+    home.set("node.shutdown_grace", "6s");
+    // It writes for 3 s after its SIGTERM, without any sign of work.
+    home.init(&Program::practice("1.0.0").with("--stop-takes=3s").with("--block-time=100ms"));
+    let supervisor = home.start();
+    home.sees_head(1);
+    let node = home.node();
+    let keeper: u32 =
+        std::fs::read_to_string(home.wemixvisor().join("keeper.lock")).unwrap().trim().parse().unwrap();
+    assert!(processes::signal(keeper, home.root(), Signal::STOP));
+    let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
+    assert_eq!(code, 202);
+    // The grace passes, and SIGKILL would be next.
+    home.wait("the supervisor says what it waits for", || {
+        home.supervisor_said().contains("the keeper has not confirmed SIGTERM").then_some(())
+    });
+    let said = home.supervisor_said();
+    assert!(said.contains("SIGTERM was not delivered to the node"), "{said}");
+    assert!(node.runs() && home.signals(node.pid, "SIGTERM") == 0);
+    assert_eq!((home.nodes(), home.started().len()), (vec![node.pid], 1), "no second node");
+    assert_eq!(home.status().unwrap()["node"]["state"], "stopping");
+
+    assert!(processes::signal(keeper, home.root(), Signal::CONT));
+    home.wait("the next node", || home.node_now().filter(|next| next.pid != node.pid));
+    let stop = home.facts("stop").into_iter().find(|fact| fact["pid"] == node.pid);
+    assert_eq!(stop.expect("it stopped in order and was not killed")["exit"], json!(0));
+    assert_eq!((home.signals(node.pid, "SIGTERM"), home.started().len()), (1, 2));
+    assert_eq!(supervisor.stop(), 0);
+    home.is_deserted();
+}
