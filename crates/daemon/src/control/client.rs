@@ -27,7 +27,7 @@ const ORDER_LIMIT: Duration = Duration::from_secs(120);
 
 /// A supervisor that begins or ends has no socket for a moment, and makes one that was removed anew within three
 /// seconds.
-const SOCKET_LIMIT: Duration = Duration::from_secs(5);
+const SOCKET_LIMIT: Duration = Duration::from_secs(4);
 
 /// How often the socket is looked for meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
