@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio::time::{Instant, sleep};
 use wemixvisor_core::engine::snapshot::NodeState;
-use wemixvisor_daemon::api::wire::{Finished, Mark, Status};
+use wemixvisor_daemon::api::wire::{Finished, Mark, Moment, Status};
 
 use crate::failure::Failure;
 use crate::live::Live;
@@ -47,11 +47,12 @@ pub async fn upgrade(
 
 async fn steps(live: &Live, screen: &Screen, before: Option<u64>) -> Result<Watched<Finished>, Failure> {
     let mut told = Told::default();
+    let mut meant = Meant { fired_at: None, before };
     loop {
         let status = ask(live).await?.ok_or_else(supervisor_gone)?;
-        if let Some(last) = status.last_upgrade.filter(|last| Some(last.id) != before) {
+        if let Some(last) = meant.finished(&status) {
             told.steps(&last.steps, screen);
-            return Ok(Watched::Over(last));
+            return Ok(Watched::Over(last.clone()));
         }
         if let Some(under_way) = &status.upgrade {
             told.steps(&under_way.steps, screen);
@@ -61,6 +62,26 @@ async fn steps(live: &Live, screen: &Screen, before: Option<u64>) -> Result<Watc
             }
         }
         sleep(ASK_EVERY).await;
+    }
+}
+
+/// Which upgrade is watched: the first one that is seen under way. Where none is, the one that is over by now and
+/// was not before. So an upgrade that ended just before an order is not taken for the one that the order began.
+#[derive(Debug)]
+struct Meant {
+    fired_at: Option<Moment>,
+    before: Option<u64>,
+}
+
+impl Meant {
+    /// The watched one, if it is over.
+    fn finished<'status>(&mut self, status: &'status Status) -> Option<&'status Finished> {
+        let under_way = status.upgrade.as_ref().map(|under_way| under_way.fired_at);
+        self.fired_at = self.fired_at.or(under_way);
+        status.last_upgrade.as_ref().filter(|last| match self.fired_at {
+            Some(moment) => last.fired_at == moment,
+            None => Some(last.id) != self.before,
+        })
     }
 }
 
@@ -75,7 +96,8 @@ async fn ask(live: &Live) -> Result<Option<Status>, Failure> {
     }
 }
 
-fn supervisor_gone() -> Failure {
+/// What is said when a supervisor that answered before has ended.
+pub fn supervisor_gone() -> Failure {
     Failure::not_running(
         "the supervisor has ended meanwhile. An upgrade that was under way is in its journal and is carried on by \
          the next supervisor: wemixvisor start",
@@ -125,8 +147,8 @@ pub enum Until {
     },
 }
 
-/// Waits until the node runs, for at most `limit`; says meanwhile what is going on. `ended` says why the
-/// supervisor has ended, if it has.
+/// Waits until the node runs, for at most `limit`; says meanwhile what is going on. `ended` is told whether a
+/// supervisor answers and says why there is none to wait for, if so.
 ///
 /// # Errors
 /// The node does not run, with the reason and what to do.
@@ -135,14 +157,14 @@ pub async fn node(
     screen: &Screen,
     until: Until,
     limit: Duration,
-    mut ended: impl FnMut() -> Option<Failure>,
+    mut ended: impl FnMut(bool) -> Option<Failure>,
 ) -> Result<Watched<Status>, Failure> {
     let waiting = async {
         let deadline = Instant::now() + limit;
         let mut said = String::new();
         loop {
             let status = ask(live).await?;
-            if let Some(failure) = ended() {
+            if let Some(failure) = ended(status.is_some()) {
                 return Err(failure);
             }
             let text = match &status {
@@ -154,6 +176,7 @@ pub async fn node(
                     return Ok(Watched::Over(status));
                 }
                 gave_up(&status)?;
+                told_to_end(&status)?;
             }
             if text != said {
                 screen.note(&text);
@@ -191,6 +214,16 @@ fn gave_up(status: &Status) -> Result<(), Failure> {
         "the node does not run and is not started again{why}. The supervisor stays up; see: wemixvisor logs. Mend the \
          cause, then: wemixvisor restart; to give it other arguments: wemixvisor stop, then wemixvisor start with them"
     )))
+}
+
+fn told_to_end(status: &Status) -> Result<(), Failure> {
+    if !status.shutting_down {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        "the supervisor was told to end meanwhile: it stops the node, then itself. See: wemixvisor status; to start \
+         them again: wemixvisor start",
+    ))
 }
 
 fn progress(status: &Status) -> String {

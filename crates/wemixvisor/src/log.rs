@@ -2,8 +2,15 @@
 //!
 //! Lines are written by a thread of their own: a standard error that nobody reads (a stopped terminal, a full
 //! pipe) must not hold up the supervisor. What does not fit into the queue is dropped and counted.
+//!
+//! A supervisor in the background has its log file as standard output and standard error, so that whatever a
+//! library or a panic writes is in it as well. The thread turns both to a new file when it is full, or was removed.
 
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, mpsc};
@@ -15,7 +22,10 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
-use wemixvisor_core::settings::{Logs, TimeFormat};
+use wemixvisor_core::settings::{Settings, TimeFormat};
+use wemixvisor_host::home::Home;
+use wemixvisor_host::keeper::LogPolicy;
+use wemixvisor_host::output;
 
 use crate::arguments::Global;
 
@@ -45,17 +55,33 @@ enum Line {
     End,
 }
 
+/// The log file of a supervisor in the background.
+pub fn file(home: &Home) -> PathBuf {
+    home.logs().join("supervisor.log")
+}
+
+/// How much of it is kept: as much as of the node's log.
+pub fn policy(home: &Home, settings: &Settings) -> LogPolicy {
+    LogPolicy {
+        path: file(home),
+        max_bytes: settings.logs.max_bytes,
+        keep: settings.logs.keep.saturating_add(1),
+    }
+}
+
 /// Sets up the log as the settings have it; `None` when there is to be none.
-pub fn start(logs: &Logs, global: &Global, debug: bool, no_color: bool) -> Option<Log> {
+pub fn start(settings: &Settings, home: &Home, global: &Global, no_color: bool) -> Option<Log> {
+    let (logs, debug) = (&settings.logs, settings.debug);
     if logs.disabled {
         return None;
     }
+    let policy = global.background.then(|| policy(home, settings));
     let (lines, waiting) = sync_channel(QUEUE);
     let (end, ended) = mpsc::channel();
     let queue = Queue { lines, dropped: Arc::default() };
     let dropped = queue.dropped.clone();
     let writing = move || {
-        write(&waiting, &dropped);
+        write(&waiting, &dropped, policy.as_ref());
         drop(end);
     };
     thread::Builder::new().name("log".into()).stack_size(128 * 1024).spawn(writing).ok()?;
@@ -78,15 +104,33 @@ pub fn start(logs: &Logs, global: &Global, debug: bool, no_color: bool) -> Optio
     Some(Log { ended, queue })
 }
 
-fn write(waiting: &Receiver<Line>, dropped: &AtomicU64) {
+fn write(waiting: &Receiver<Line>, dropped: &AtomicU64, file: Option<&LogPolicy>) {
     let mut out = io::stderr();
     while let Ok(Line::Text(line)) = waiting.recv() {
+        if let Some(policy) = file {
+            // A file that cannot be turned over is written on.
+            let _ = turn_over(policy);
+        }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let _ = writeln!(out, "({lost} lines of the log were dropped: standard error was not read)");
         }
         let _ = out.write_all(&line);
     }
+}
+
+/// Has standard output and standard error go to a new file, if the present one is full or no longer in its place.
+fn turn_over(policy: &LogPolicy) -> io::Result<()> {
+    let ours = File::from(io::stderr().as_fd().try_clone_to_owned()?).metadata()?;
+    let in_place =
+        fs::metadata(&policy.path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+    if in_place && ours.len() < policy.max_bytes {
+        return Ok(());
+    }
+    let new = output::open(policy)?;
+    rustix::stdio::dup2_stdout(&new)?;
+    rustix::stdio::dup2_stderr(&new)?;
+    Ok(())
 }
 
 impl Drop for Log {
