@@ -23,7 +23,7 @@ use wemixvisor_host::{durable, link, process};
 
 use crate::handle::Message;
 use crate::keeping::{Keeping, words};
-use crate::preparing::{Programs, Rpc, said};
+use crate::preparing::{Programs, Rpc, said, with_words};
 use crate::recorded;
 use crate::sources;
 
@@ -143,6 +143,11 @@ impl Effects {
         Some(described)
     }
 
+    /// The node's arguments name another data directory than the settings.
+    pub(crate) fn other_data_dir(&self) -> Option<String> {
+        self.settings.other_data_dir(&words(&self.line))
+    }
+
     /// New settings are in force. Those of the node's log hold from its next start on.
     pub(crate) fn set_settings(&mut self, settings: Settings) {
         self.log = log_policy(&settings);
@@ -164,7 +169,11 @@ impl Effects {
 
     fn launch(&mut self, launch: Launch, standing: &Standing) {
         self.seals_after = standing.head.unwrap_or(0);
+        let known = self.other_data_dir();
         self.line = launch.line.clone();
+        if let Some(other) = self.other_data_dir().filter(|other| known.as_ref() != Some(other)) {
+            tracing::warn!("{other}");
+        }
         let id = launch.launch;
         let order = match self.order(&launch) {
             Ok(order) => order,
@@ -259,7 +268,7 @@ impl Effects {
                 result = match run_hook(&path, home.root(), &environment, limit, &mut log).await {
                     Ok(outcome) if outcome.exit == HookExit::Success => Ok(String::new()),
                     Ok(outcome) => {
-                        Err(format!("{} {}: {}", path.display(), outcome.exit, outcome.tail.trim()))
+                        Err(with_words(format!("{} {}", path.display(), outcome.exit), &outcome.tail))
                     }
                     Err(error) => Err(said(&error)),
                 };

@@ -16,6 +16,7 @@ use wemixvisor_core::readiness::{Check, State, version_in};
 use wemixvisor_core::target::Target;
 use wemixvisor_core::upgrade::Hooks;
 use wemixvisor_host::home::{Home, Hook};
+use wemixvisor_host::link::LinkError;
 use wemixvisor_host::program::{ProgramFile, inspect};
 use wemixvisor_host::{disk, hooks, link, program};
 
@@ -131,7 +132,7 @@ impl Programs {
         plan: Option<&Plan>,
         present: &Target,
     ) -> Result<Verified, String> {
-        link::current(&self.home).map_err(|error| said(&error))?;
+        self.check_link(plan.is_none())?;
         let known = lock(&self.known).get(target).cloned();
         let wanted = plan.and_then(checksum_of);
         let known = match known.filter(|known| known.checksum == wanted && known.file.unchanged()) {
@@ -157,6 +158,18 @@ impl Programs {
             present_version,
             hooks: plan.map(|plan| self.which_hooks(plan)).unwrap_or_default(),
         })
+    }
+
+    /// A link that is not what it must be bars an upgrade: there would be no way back. It does not bar the way back
+    /// itself, as long as it is only the present program that is gone.
+    fn check_link(&self, back: bool) -> Result<(), String> {
+        match link::current(&self.home) {
+            Err(
+                LinkError::Missing { .. } | LinkError::Dangling { .. } | LinkError::NotToADirectory { .. },
+            ) if back => Ok(()),
+            Err(error) => Err(said(&error)),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// The hooks of a step of a plan's upgrade, in the order in which they run: the operator's own for all
@@ -266,7 +279,7 @@ impl Programs {
             }
             Ok(said) if matches!(said.exit, 126 | 127) || said.exit >= 128 => {
                 let last = said.text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-                let text = format!("{} version: exit code {}: {}", path.display(), said.exit, last.trim());
+                let text = with_words(format!("{} version: exit code {}", path.display(), said.exit), last);
                 let unfit = format!("it does not run on this machine: {text}");
                 if let Some(known) = lock(&self.known).get_mut(target) {
                     known.unfit = Some(unfit.clone());
@@ -347,6 +360,14 @@ fn has_checksum(file: &ProgramFile, wanted: &str) -> Result<(), String> {
     Err(format!(
         "{path} is not the program that the plan names: its checksum is {found}, the plan says {wanted}"
     ))
+}
+
+/// What happened, with the last words of the program it happened to, if it had any.
+pub(crate) fn with_words(what: String, words: &str) -> String {
+    match words.trim() {
+        "" => what,
+        words => format!("{what}: {words}"),
+    }
 }
 
 /// An error with its causes, in one line.
