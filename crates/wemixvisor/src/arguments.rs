@@ -26,6 +26,7 @@ pub struct Arguments {
 
 /// Flags that every command takes, before or after its name (for `run` and `start`: before).
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Flags of every command")]
 pub struct Global {
     /// The home directory [default: $HOME/.wemixd]
     #[arg(long, global = true, value_name = "DIR")]

@@ -12,7 +12,7 @@ use wemixvisor_daemon::api::wire::{Finished, Mark, Moment, Status};
 
 use crate::failure::Failure;
 use crate::live::Live;
-use crate::render::{checklist, harmless, span};
+use crate::render::{checklist, harmless, span, wrap};
 use crate::screen::Screen;
 
 /// How often the supervisor is asked.
@@ -121,7 +121,7 @@ impl Told {
             }
             self.begun = self.begun.max(at + 1);
             if at >= self.ended && mark.ended.is_some() {
-                screen.note(&checklist::ended(mark, &zone));
+                screen.note(wrap("", 10, &checklist::ended(mark, &zone)).trim_end());
                 self.ended = at + 1;
             }
         }
@@ -129,7 +129,7 @@ impl Told {
 
     fn waiting_for(&mut self, missing: &[String], screen: &Screen) {
         if !missing.is_empty() && self.missing.len() != missing.len() {
-            screen.note(&format!("          still to prove: {}", missing.join(", ")));
+            screen.note(wrap("          still to prove: ", 10, &missing.join(", ")).trim_end());
         }
         self.missing = missing.to_vec();
     }

@@ -66,6 +66,8 @@ impl Home {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("wemixvisor"));
         command.args(args).env_clear().env("DAEMON_HOME", self.root()).current_dir(self.dir.path());
+        // Where a program that is built for measuring coverage writes what it counted: without it nothing counts.
+        command.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
         command
     }
 

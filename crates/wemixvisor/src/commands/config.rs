@@ -49,7 +49,8 @@ fn show(context: &Context, origin: bool) -> Result<u8, Failure> {
     let loaded = context.settings()?;
     let rows = loaded.resolved.rows();
     let line = |row: &Row| {
-        let mut cells = vec![row.key.to_owned(), row.value.clone()];
+        let value = if row.value.is_empty() { "empty" } else { &row.value };
+        let mut cells = vec![row.key.to_owned(), value.to_owned()];
         cells.extend(origin.then(|| row.origin.to_string()));
         cells
     };

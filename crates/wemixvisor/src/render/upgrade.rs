@@ -6,7 +6,7 @@ use wemixvisor_daemon::api::wire::{Finished, Moment, Upgrade, UpgradeStatus};
 
 use super::checklist::{checklist, outcome};
 use super::table::table;
-use super::{date, harmless, number, short_date, span, wrap};
+use super::{date, harmless, minute, number, short_date, span, wrap};
 use crate::screen::{Paint, Tone};
 
 /// The scheduled upgrades as a table.
@@ -22,7 +22,7 @@ pub fn list(upgrades: &[Upgrade], zone: &TimeZone) -> String {
             number(upgrade.height),
             upgrade.switch.clone(),
             upgrade.blocks_left.map_or_else(|| "-".into(), number),
-            upgrade.expected_at.map_or_else(|| "-".into(), |at| short_date(at, zone)),
+            upgrade.expected_at.map_or_else(|| "-".into(), |at| minute(at, zone)),
             readiness_word(upgrade).into(),
         ]
     }));
@@ -168,3 +168,6 @@ pub fn history(history: &[Finished], zone: &TimeZone) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;
