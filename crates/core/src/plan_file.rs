@@ -18,12 +18,18 @@ use strict::Strict;
 /// The largest plan file that is read or written, in bytes.
 pub const MAX_PLAN_FILE: usize = 1024 * 1024;
 
+/// The most plans that wait at one time: each is prepared again and again. Chains announce one or two.
+pub const MAX_PLANS: usize = 100;
+
 /// Why a text is no plan file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanFileError {
     /// More than [`MAX_PLAN_FILE`].
     #[error("the plan file has {0} bytes, the most is {MAX_PLAN_FILE}")]
     TooLarge(usize),
+    /// More than [`MAX_PLANS`].
+    #[error("the plan file holds {0} plans, the most is {MAX_PLANS}")]
+    TooMany(usize),
     /// Nothing, or only white space: perhaps somebody is about to write. `[]` means nothing scheduled.
     #[error("the plan file is empty (for no plans it holds [])")]
     Empty,
@@ -228,6 +234,9 @@ impl File {
 
     /// The plans, in the order of the items.
     fn plans(&self) -> Result<Vec<Plan>, PlanFileError> {
+        if self.items.len() > MAX_PLANS {
+            return Err(PlanFileError::TooMany(self.items.len()));
+        }
         let mut plans: Vec<Plan> = Vec::with_capacity(self.items.len());
         for (at, item) in self.items.iter().enumerate() {
             let plan = fields::read(item).map_err(|fault| {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wemixvisor_chain::{Client, Endpoint, HeadWatch, OwnSeal, Pace, ProbeRequest, SourceEvent, probe};
 use wemixvisor_core::command_line::CommandLine;
-use wemixvisor_core::engine::port::{Effect, Input, Launch, PlanEdit, ProbeFor, Source, Work};
+use wemixvisor_core::engine::port::{Effect, Input, Launch, PlanEdit, ProbeFor, Source, Surroundings, Work};
 use wemixvisor_core::head::Height;
 use wemixvisor_core::observation::{Answer, Observation};
 use wemixvisor_core::plan::Plan;
@@ -42,6 +42,8 @@ pub(crate) struct Standing {
     pub(crate) pid: Option<u32>,
     /// The head.
     pub(crate) head: Option<Height>,
+    /// Why the store is not the file under its name any more, if so. Looked at with the surroundings only.
+    pub(crate) store: Result<(), String>,
 }
 
 /// Everything that effects need.
@@ -122,6 +124,15 @@ impl Effects {
                 self.verify(target, plan.map(|plan| *plan), standing.target.clone())
             }
             Effect::EditPlans { ticket, edit } => self.edit_plans(ticket, edit),
+            Effect::LookAround => {
+                let link = link::current(&self.home).map_err(|error| said(&error));
+                let replaced = self.programs.replaced();
+                return Some(Input::Surroundings(Surroundings {
+                    link,
+                    replaced,
+                    store: standing.store.clone(),
+                }));
+            }
             Effect::PollEvery(every) => self.watch.poll_every(every),
             Effect::SourcesUp => self.watch.node_up(),
             Effect::SourcesDown => self.watch.node_down(),

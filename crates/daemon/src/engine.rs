@@ -228,6 +228,10 @@ impl Loop {
                         target: self.core.target().clone(),
                         pid: self.core.node_pid(),
                         head: self.core.head(),
+                        store: match effect {
+                            Effect::LookAround => self.store.in_place().map_err(|error| said(&error)),
+                            _ => Ok(()),
+                        },
                     };
                     let place = trial::effect(&effect);
                     crash_point_of(|| format!("{place}.before"));

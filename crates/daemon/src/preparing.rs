@@ -86,6 +86,18 @@ impl Programs {
         lock(&self.known).get(target).map(|known| known.file.clone())
     }
 
+    /// The upgrades whose file is no longer the one that was looked at. A `stat` each.
+    pub(crate) fn replaced(&self) -> Vec<PlanName> {
+        let known = lock(&self.known);
+        let replaced = known.iter().filter(|(_, known)| !known.file.is_in_place());
+        replaced
+            .filter_map(|(target, _)| match target {
+                Target::Upgrade(name) => Some(name.clone()),
+                Target::Genesis => None,
+            })
+            .collect()
+    }
+
     /// Prepares a plan: everything that can be found out before its height.
     pub(crate) async fn prepare(&self, plan: &Plan, present: &Target, rpc: Rpc) -> Check {
         let mut check = Check::default();
@@ -139,9 +151,13 @@ impl Programs {
             Some(known) => known,
             None => {
                 match plan {
-                    Some(plan) => self.inspect(target, plan).await?,
-                    None => self.look(target).await.map_err(|error| said(&error))?,
-                };
+                    Some(plan) => {
+                        self.inspect(target, plan).await?;
+                        // Nobody has seen it run: it may be for another machine.
+                        self.ask_version(target, &mut Check::default(), plan).await;
+                    }
+                    None => drop(self.look(target).await.map_err(|error| said(&error))?),
+                }
                 lock(&self.known).get(target).cloned().ok_or("it vanished while it was looked at")?
             }
         };

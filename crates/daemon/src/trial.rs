@@ -110,7 +110,7 @@ pub(crate) fn effect(effect: &Effect) -> &'static str {
         Effect::SourcesUp => "effect.sources-up",
         Effect::SourcesDown => "effect.sources-down",
         // The loop's own.
-        Effect::Reply { .. } | Effect::Exit(_) => "effect.none",
+        Effect::LookAround | Effect::Reply { .. } | Effect::Exit(_) => "effect.none",
     }
 }
 

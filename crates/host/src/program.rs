@@ -256,6 +256,11 @@ pub fn inspect(path: &Path) -> Result<ProgramFile, ProgramError> {
 }
 
 impl ProgramFile {
+    /// Whether the file at the path is still this very file, untouched, as a `stat` tells.
+    pub fn is_in_place(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|data| FileIdentity::of(&data) == self.identity)
+    }
+
     /// Whether the file at the path still has the content that was checked. A `stat` when its identity
     /// vouches for that; otherwise (it was replaced, touched, or had just been written when it was checked)
     /// its sum is taken again. A file that cannot be read has changed.

@@ -19,7 +19,7 @@ const SHORT: Duration = Duration::from_millis(100);
 
 /// A node behind each of the three transports.
 async fn everywhere(height: u64) -> (TempDir, Vec<(Arc<Node>, Door)>) {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let nodes = [Node::new(height), Node::new(height), Node::new(height)];
     let doors = [nodes[0].http().await, nodes[1].ws().await, nodes[2].ipc(&folder.path().join("geth.ipc"))];
     (folder, nodes.into_iter().zip(doors).collect())
@@ -124,7 +124,7 @@ async fn a_question_that_hangs_holds_up_no_other() {
 
 #[tokio::test]
 async fn a_node_that_was_restarted_is_asked_again_without_an_error() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let path = folder.path().join("geth.ipc");
     let node = Node::new(7);
     let (http, ipc) = (node.http().await, node.ipc(&path));
@@ -149,7 +149,7 @@ async fn a_node_that_was_restarted_is_asked_again_without_an_error() {
 
 #[tokio::test]
 async fn nobody_there_is_unreachable_and_the_text_says_where() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     for endpoint in
         [Endpoint::Ipc(folder.path().join("none.ipc")), "http://u:secret@127.0.0.1:1".parse().unwrap()]
     {
@@ -181,7 +181,7 @@ async fn localhost_needs_no_resolver() {
 
 #[tokio::test]
 async fn a_socket_path_beyond_the_kernels_limit_is_reached() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let deep = folder.path().join("d".repeat(100)).join("e".repeat(100));
     std::fs::create_dir_all(&deep).unwrap();
     let path = deep.join("gwemix.ipc");

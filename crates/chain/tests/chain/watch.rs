@@ -109,7 +109,7 @@ async fn a_new_interval_takes_effect_at_once() {
 
 #[tokio::test]
 async fn heights_jump_repeat_fall_and_are_huge() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let node = Node::new(10);
     let door = node.ipc(&folder.path().join("geth.ipc"));
     let mut watched = Watched::start(&[&door.endpoint], pace(NEVER));
@@ -125,7 +125,7 @@ async fn heights_jump_repeat_fall_and_are_huge() {
 
 #[tokio::test]
 async fn a_subscription_tells_heads_at_once_while_the_poll_goes_on() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let nodes = [Node::new(1), Node::new(1)];
     let doors = [nodes[0].ws().await, nodes[1].ipc(&folder.path().join("geth.ipc"))];
     for (node, door) in nodes.iter().zip(&doors) {
@@ -148,7 +148,7 @@ async fn a_subscription_tells_heads_at_once_while_the_poll_goes_on() {
 
 #[tokio::test]
 async fn a_dropped_subscription_is_covered_by_the_poll_and_made_again() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let path = folder.path().join("geth.ipc");
     let node = Node::new(1);
     let door = node.ipc(&path);
@@ -194,7 +194,7 @@ async fn a_silent_subscription_is_made_again() {
 
 #[tokio::test]
 async fn the_next_source_takes_over_and_gives_back() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let path = folder.path().join("geth.ipc");
     let (own, other) = (Node::new(100), Node::new(200));
     let (own_door, other_door) = (own.ipc(&path), other.http().await);
@@ -216,7 +216,7 @@ async fn the_next_source_takes_over_and_gives_back() {
 
 #[tokio::test]
 async fn a_node_that_was_started_is_found_at_once() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let path = folder.path().join("geth.ipc");
     let node = Node::new(5);
     let door = node.ipc(&path);
@@ -243,7 +243,7 @@ async fn a_node_that_was_started_is_found_at_once() {
 
 #[tokio::test]
 async fn stopping_is_immediate_even_when_the_node_hangs() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let node = Node::new(5);
     let doors = [node.ipc(&folder.path().join("geth.ipc")), node.ws().await, node.http().await];
     let sources: Vec<&Endpoint> = doors.iter().map(|door| &door.endpoint).collect();

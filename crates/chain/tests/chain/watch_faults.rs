@@ -27,7 +27,7 @@ async fn everywhere(folder: &TempDir) -> Vec<(Arc<Node>, Door)> {
 
 #[tokio::test]
 async fn a_source_that_is_wrong_from_the_start_gives_no_height_and_recovers() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     for (node, door) in everywhere(&folder).await {
         for fault in [
             Fault::Hang,
@@ -59,7 +59,7 @@ async fn a_source_that_is_wrong_from_the_start_gives_no_height_and_recovers() {
 
 #[tokio::test]
 async fn a_source_that_goes_wrong_later_says_so_once_and_recovers() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     for (node, door) in everywhere(&folder).await {
         for fault in [Fault::Hang, Fault::Html, Fault::Nonsense, Fault::TenMegabytes, Fault::DropMidway] {
             let mut watched = Watched::start(&[&door.endpoint], pace(OFTEN));
@@ -97,7 +97,7 @@ async fn a_node_that_is_slow_to_answer_but_tells_its_heads_has_not_failed() {
 
 #[tokio::test]
 async fn another_chain_than_the_configured_one_gives_no_height() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     for (node, door) in everywhere(&folder).await {
         let pace = Pace { chain_id: Some(1112), ..pace(OFTEN) };
         let mut watched = Watched::start(&[&door.endpoint], pace);
@@ -136,7 +136,7 @@ async fn a_spare_source_of_another_chain_is_not_used() {
 
 #[tokio::test]
 async fn a_node_that_comes_back_with_another_chain_gives_no_height() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let path = folder.path().join("geth.ipc");
     let (ours, strange) = (Node::new(100), Node::new(5_000_000));
     strange.set(|state| state.chain_id = 1);
@@ -167,7 +167,7 @@ async fn a_node_that_comes_back_with_another_chain_gives_no_height() {
 
 #[tokio::test]
 async fn a_notification_that_is_nonsense_is_no_height() {
-    let folder = TempDir::new().unwrap();
+    let folder = TempDir::new_in("/tmp").unwrap();
     let node = Node::new(7);
     let door = node.ipc(&folder.path().join("geth.ipc"));
     let mut watched = Watched::start(&[&door.endpoint], pace(NEVER));

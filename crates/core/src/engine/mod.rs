@@ -4,17 +4,23 @@
 //! effects. Everything the supervisor does begins here and nowhere else. The caller works on a clone and
 //! keeps it only when the entries were written: what could not be written down has not been decided.
 //!
-//! The parts: [`node`] keeps the process (one at most), `plans` the schedule and its readiness, `saga` drives
-//! the upgrade along the table of [`crate::upgrade`], `orders` answers people, [`snapshot`] tells how it
-//! stands, `boot` finds the way back in after the supervisor itself was gone.
+//! The parts: [`node`] keeps the process (one at most), `heights` and `questions` hear what it says, `plans` keeps the
+//! schedule and its readiness, `saga` drives the upgrade along the table of [`crate::upgrade`] and `outcome` ends it,
+//! `orders` answers people, `alerts` and [`snapshot`] tell how it stands, `surroundings` looks at what others change,
+//! `boot` finds the way back in after the supervisor itself was gone.
 
+mod alerts;
 mod boot;
+mod heights;
 pub mod node;
 mod orders;
+mod outcome;
 mod plans;
 pub mod port;
+mod questions;
 mod saga;
 pub mod snapshot;
+mod surroundings;
 
 #[cfg(test)]
 mod tests;
@@ -23,30 +29,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub use boot::{Boot, LastExit, RunningNode};
 use node::{Node, Overdue};
 use port::{
-    Decision, Effect, Entry, Event, ExitWith, Facts, HistoryEntry, Input, Launch, LineOverride, Order, Pin,
-    ProbeFor, Source,
+    Decision, Effect, Entry, ExitWith, Facts, HistoryEntry, Input, Launch, LineOverride, Order, Pin, Source,
 };
 
 use crate::command_line::CommandLine;
 use crate::exit::{ExitClass, NodeExit, classify};
-use crate::head::{Head, Height};
-use crate::height::{Change, HeightView};
-use crate::observation::{Answer, Observation};
-use crate::probation::{ProbationLimits, Reference};
+use crate::head::Height;
+use crate::height::HeightView;
+use crate::probation::Reference;
 use crate::restart::{Restart, RestartHistory, RestartLimits};
 use crate::settings::Settings;
 use crate::target::Target;
 use crate::time::{MonoMs, Now, millis};
 use plans::PlanBook;
+use questions::PROBE_EVERY;
 use saga::UnderWay;
-
-/// In probation the node is asked so often.
-const PROBE_EVERY: Duration = Duration::from_millis(250);
 
 /// Everything the supervisor knows and decides from.
 #[derive(Debug, Clone)]
@@ -82,6 +84,8 @@ pub struct Engine {
     /// A number of this node's own, for the stagger of windows and restarts.
     stagger: u64,
     probe: Probe,
+    /// When the home is looked at next.
+    look_at: MonoMs,
     poll_every: Duration,
     alerts: BTreeMap<&'static str, String>,
     shutdown: bool,
@@ -140,6 +144,7 @@ impl Engine {
             Input::Switched { target, result } => self.switched(target, result, now, out),
             Input::Observed { launch, round } => self.observed(launch, &round, now, out),
             Input::Sealing(answer) => self.node.sealing(&answer, now.mono, out),
+            Input::Surroundings(found) => self.looked_around(found, now, out),
             Input::Order { ticket, order } => self.order(ticket, order, now, out),
             Input::PlansEdited { ticket, result, message } => {
                 self.plans_edited(ticket, result, message, now, out)
@@ -158,6 +163,7 @@ impl Engine {
         self.probe_progress(now, out);
         self.watch_heights(now, out);
         self.set_pace(now, out);
+        self.look_around(now, out);
         if self.shutdown && !self.node.has_process() && !self.ended {
             self.ended = true;
             out.entries.push(Entry::Facts(Box::new(self.facts())));
@@ -179,54 +185,11 @@ impl Engine {
             self.plans_next_wake(now),
             probing,
             self.silence_due_at(),
+            self.next_look(),
         ]
         .into_iter()
         .flatten()
         .min()
-    }
-
-    fn head_told(&mut self, source: usize, head: Head, now: Now, out: &mut Decision) {
-        // What was still under way when the node ended says nothing about the node that is to come.
-        if !self.node.has_process() {
-            return;
-        }
-        let before = self.heights.head();
-        if self.heights.answered_at().is_none() {
-            self.answering_since = now.mono;
-        }
-        let change = self.heights.head_seen(source, head, now);
-        match change {
-            Change::Same => {}
-            Change::Up(_) => {
-                // The first head that is seen may be of any age.
-                if before.is_some() {
-                    self.node.head_moved(now.mono, out);
-                }
-                self.own_head(source, now, out);
-            }
-            Change::Down(by) => {
-                let data = json!({ "height": head.height, "by": by });
-                let from = before.map_or(0, |seen| seen.head.height);
-                self.event(
-                    out,
-                    "heights",
-                    "head_went_down",
-                    format!("the head went down from {from} to {}", head.height),
-                    data,
-                );
-                self.own_head(source, now, out);
-            }
-            Change::Replaced => self.own_head(source, now, out),
-        }
-        if before.is_none() {
-            self.probe.next = now.mono;
-        }
-    }
-
-    fn own_head(&mut self, source: usize, now: Now, out: &mut Decision) {
-        if self.sources.get(source).is_some_and(|source| source.own) {
-            self.saga_head(now, out);
-        }
     }
 
     fn node_up(&mut self, launch: u64, pid: u32, now: Now, out: &mut Decision) {
@@ -392,67 +355,6 @@ impl Engine {
         self.stop_node(false, now, out);
     }
 
-    fn probe_progress(&mut self, now: Now, out: &mut Decision) {
-        let Some(launch) = self.node.up().map(|up| up.launch).filter(|_| self.node.is_serving()) else {
-            return;
-        };
-        if self.probe.asking || now.mono < self.probe.next {
-            return;
-        }
-        self.probe.asking = true;
-        let pinned = self.probation().and_then(|probation| probation.pinned()).map(|(height, _)| height);
-        out.effects.push(Effect::Probe(ProbeFor { launch, pinned, own_seal: self.settings.validator }));
-    }
-
-    fn observed(&mut self, launch: u64, round: &Observation, now: Now, out: &mut Decision) {
-        // The answers of a node that is gone say nothing about the one that runs.
-        if self.node.up().is_none_or(|up| up.launch != launch) {
-            return;
-        }
-        self.probe.asking = false;
-        let every =
-            if self.probation().is_some() { PROBE_EVERY } else { self.settings.node.health_check_interval };
-        self.probe.next = now.mono.after(every);
-        if !self.node.is_serving() {
-            return;
-        }
-        if self.probation().is_some() {
-            self.saga_observed(round, now, out);
-        } else if matches!(round.head, Answer::Known(_)) {
-            self.refresh_reference(round, now);
-            out.entries.push(Entry::Facts(Box::new(self.facts())));
-        } else {
-            self.probe.next = now.mono.after(every.min(Duration::from_secs(1)));
-        }
-    }
-
-    fn refresh_reference(&mut self, round: &Observation, now: Now) {
-        let known = &mut self.reference;
-        known.client_version = round.client_version.known().cloned().or(known.client_version.take());
-        known.chain_id = round.chain_id.known().copied().or(known.chain_id);
-        known.genesis = round.genesis.known().copied().or(known.genesis);
-        self.is_wbft |= round.own_seal.known().is_some();
-        if let Answer::Known(head) = round.head {
-            if let Some(hash) = head.hash {
-                self.heights.remember_hash(head.height, hash);
-            }
-            if let Some(lag) = crate::height::lag_of(head, now.wall) {
-                self.reference.lag_ms = Some(millis(lag));
-            }
-        }
-    }
-
-    /// What the node says of itself and its chain, as known now; the pin lies below `height`.
-    fn reference_below(&self, height: u64) -> Reference {
-        let head = self.heights.head().map(|seen| seen.head.height).or(self.reference.head);
-        let pinned = self.heights.newest_hash(height.saturating_sub(1));
-        let remembered = self.reference.pinned.filter(|(at, _)| *at < height);
-        let lag_ms = self.heights.lag().map(millis).or(self.reference.lag_ms);
-        // A plan may fire before the node was asked for the first time.
-        let chain_id = self.reference.chain_id.or(self.settings.expected_chain_id());
-        Reference { head, pinned: pinned.or(remembered), lag_ms, chain_id, ..self.reference.clone() }
-    }
-
     fn facts(&self) -> Facts {
         let line = (self.line != self.given_line)
             .then(|| LineOverride { given: self.given_line.clone(), line: self.line.clone() });
@@ -461,6 +363,7 @@ impl Engine {
             reference: self.reference_below(u64::MAX),
             block_time_ms: self.heights.block_time().map(millis),
             line,
+            plans: self.plans.known(),
         }
     }
 
@@ -468,97 +371,6 @@ impl Engine {
     fn next_id(&mut self, now: Now) -> u64 {
         self.last_id = (self.last_id + 1).max(now.wall.0);
         self.last_id
-    }
-
-    fn limits(&self) -> ProbationLimits {
-        let set = &self.settings.probation;
-        ProbationLimits {
-            must_answer_within: set.must_answer_within,
-            must_be_steady_for: set.must_be_steady_for,
-            must_advance_within: set.must_advance_within,
-            advance_blocks: set.blocks,
-            in_step_blocks: set.in_step_blocks,
-            min_peers: set.min_peers,
-        }
-    }
-
-    fn silence_due_at(&self) -> Option<MonoMs> {
-        if !self.node.is_serving() || self.alerts.contains_key("heights_silent") {
-            return None;
-        }
-        Some(self.silent_since()?.after(self.settings.heights.source_silent_after))
-    }
-
-    fn silent_since(&self) -> Option<MonoMs> {
-        let up = self.node.up()?;
-        Some(self.heights.answered_at().unwrap_or(up.since.max(self.started)))
-    }
-
-    fn watch_heights(&mut self, now: Now, out: &mut Decision) {
-        let limit = self.settings.heights.source_silent_after;
-        let silent =
-            self.silent_since().map(|since| now.mono.since(since)).filter(|_| self.node.is_serving());
-        match silent {
-            Some(silent) if silent >= limit => {
-                let reasons: Vec<_> = self.heights.failures().iter().flatten().map(String::as_str).collect();
-                let reasons = if reasons.is_empty() { "no answer".to_owned() } else { reasons.join("; ") };
-                let text = format!(
-                    "no source has told a height for {} s ({reasons}): no upgrade can fire before one does",
-                    limit.as_secs()
-                );
-                self.raise_once("heights_silent", text, out);
-            }
-            _ => self.clear("heights_silent", out),
-        }
-    }
-
-    /// Polls more often as the next plan comes near.
-    fn set_pace(&mut self, now: Now, out: &mut Decision) {
-        let usual = self.settings.heights.poll_interval;
-        let every = match self.time_to_next_plan(now) {
-            Some(left) if left <= Duration::from_secs(10) => usual.min(Duration::from_millis(250)),
-            Some(left) if left <= Duration::from_secs(60) => usual.min(Duration::from_secs(1)),
-            _ => usual,
-        };
-        if every != self.poll_every {
-            self.poll_every = every;
-            out.effects.push(Effect::PollEvery(every));
-        }
-    }
-
-    fn event(
-        &self,
-        out: &mut Decision,
-        topic: &str,
-        kind: &str,
-        message: impl Into<String>,
-        mut data: Value,
-    ) {
-        if let Value::Object(fields) = &mut data {
-            fields.insert("message".into(), Value::String(message.into()));
-        }
-        out.entries.push(Entry::Event(Event { topic: topic.into(), kind: kind.into(), data }));
-    }
-
-    /// Raises an alert, or changes its text.
-    fn raise(&mut self, kind: &'static str, text: String, out: &mut Decision) {
-        if self.alerts.get(kind) != Some(&text) {
-            self.event(out, "alerts", kind, text.clone(), json!({}));
-            self.alerts.insert(kind, text);
-        }
-    }
-
-    /// Raises an alert unless it stands already.
-    fn raise_once(&mut self, kind: &'static str, text: String, out: &mut Decision) {
-        if !self.alerts.contains_key(kind) {
-            self.raise(kind, text, out);
-        }
-    }
-
-    fn clear(&mut self, kind: &'static str, out: &mut Decision) {
-        if let Some(text) = self.alerts.remove(kind) {
-            self.event(out, "alerts", &format!("{kind}_over"), format!("over: {text}"), json!({}));
-        }
     }
 
     fn reply(out: &mut Decision, ticket: u64, result: Result<String, port::Refused>) {
@@ -583,25 +395,6 @@ impl Engine {
     /// The head as last seen.
     pub fn head(&self) -> Option<Height> {
         self.heights.head().map(|seen| seen.head.height)
-    }
-
-    /// The settings were read again and cannot be used (`None`: they can). Known in memory only.
-    pub fn settings_refused(&mut self, why: Option<&str>) {
-        match why {
-            Some(why) => {
-                let text = format!("the settings file cannot be used, the settings stay as they were: {why}");
-                self.alerts.insert("settings", text);
-            }
-            None => drop(self.alerts.remove("settings")),
-        }
-    }
-
-    /// The last decision could not be written down and was not made. Known in memory only, until one can be.
-    pub fn store_failed(&mut self, why: &str) {
-        let text = format!(
-            "decisions cannot be written down, so none is made; the node runs on: {why}. It is tried again all the time"
-        );
-        self.alerts.insert("store_failed", text);
     }
 
     /// Other sources are asked from now on; the node was started with other addresses.

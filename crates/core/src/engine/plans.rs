@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::port::{Decision, Effect, PlanEdit, RefusalCode, Refused, Verified};
+use super::port::{Decision, Effect, Entry, PlanEdit, RefusalCode, Refused, Verified};
 use super::{Engine, node};
 use crate::exit::{ExitClass, classify};
 use crate::head::Height;
@@ -38,6 +38,8 @@ pub struct PlanBook {
     pub problem_since: MonoMs,
     /// Plans that were carried out: found again, they are not run again.
     pub finished: Vec<(PlanName, Height)>,
+    /// The plans that the last supervisor read, until this one has read the file.
+    told_before: Option<Vec<Plan>>,
     /// A verification under way.
     pub verifying: Option<Verifying>,
 }
@@ -74,6 +76,17 @@ pub struct Verifying {
 }
 
 impl PlanBook {
+    /// Nothing read yet; `told_before` is what the last supervisor read.
+    pub(super) fn new(finished: Vec<(PlanName, Height)>, told_before: Vec<Plan>) -> Self {
+        Self { finished, told_before: Some(told_before), ..Self::default() }
+    }
+
+    /// The plans whose events were recorded.
+    pub(super) fn known(&self) -> Vec<Plan> {
+        let read = || self.scheduled.iter().map(|scheduled| scheduled.plan.clone()).collect();
+        self.told_before.clone().unwrap_or_else(read)
+    }
+
     /// The plan of this name.
     pub fn get(&self, name: &PlanName) -> Option<&Scheduled> {
         self.scheduled.iter().find(|scheduled| scheduled.plan.name == *name)
@@ -126,15 +139,17 @@ impl Engine {
         self.plans.problem = None;
         self.clear("plan_file", out);
         plans.sort_by_key(|plan| plan.height);
+        let told = self.plans.known();
+        self.plans.told_before = None;
         let before = std::mem::take(&mut self.plans.scheduled);
-        for gone in before.iter().filter(|old| !plans.iter().any(|plan| plan.name == old.plan.name)) {
-            let name = &gone.plan.name;
+        for gone in told.iter().filter(|old| !plans.iter().any(|plan| plan.name == old.name)) {
+            let name = &gone.name;
             let own = self.upgrade.as_ref().is_some_and(|under_way| under_way.is_for(name));
-            if !own && !self.plans.is_finished(&gone.plan) {
+            if !own && !self.plans.is_finished(gone) {
                 self.plan_event(
                     out,
                     "upgrade_cancelled",
-                    &gone.plan,
+                    gone,
                     format!("upgrade {name} is off the schedule"),
                 );
             }
@@ -151,13 +166,16 @@ impl Engine {
                 self.drop_finished(&plan, out);
                 continue;
             }
-            let (kind, verb) = match old {
-                Some(_) => ("upgrade_updated", "changed"),
-                None => ("upgrade_scheduled", "scheduled"),
+            let news = match told.iter().find(|told| told.name == plan.name) {
+                Some(told) if *told == plan => None,
+                Some(_) => Some(("upgrade_updated", "changed")),
+                None => Some(("upgrade_scheduled", "scheduled")),
             };
-            let text =
-                format!("upgrade {} {verb}: height {}, switch {}", plan.name, plan.height, plan.switch);
-            self.plan_event(out, kind, &plan, text);
+            if let Some((kind, verb)) = news {
+                let text =
+                    format!("upgrade {} {verb}: height {}, switch {}", plan.name, plan.height, plan.switch);
+                self.plan_event(out, kind, &plan, text);
+            }
             self.plans.scheduled.push(Scheduled {
                 plan,
                 check: None,
@@ -170,7 +188,19 @@ impl Engine {
                 retry_at: now.mono,
             });
         }
+        if self.plans.known() != told {
+            out.entries.push(Entry::Facts(Box::new(self.facts())));
+        }
         self.refresh_readiness_alert(out);
+    }
+
+    /// The programs of these plans were replaced: what was found out about them no longer holds.
+    pub(super) fn prepare_again(&mut self, names: &[PlanName], now: Now) {
+        for scheduled in &mut self.plans.scheduled {
+            if names.contains(&scheduled.plan.name) {
+                scheduled.check_at = now.mono;
+            }
+        }
     }
 
     pub(super) fn plan_checked(&mut self, name: &PlanName, check: Check, now: Now, out: &mut Decision) {
@@ -180,7 +210,10 @@ impl Engine {
         let ready = check.is_ready();
         let again = if ready { interval } else { interval.min(NOT_READY_RECHECK) };
         scheduled.check_at = now.mono.after(again);
-        let news = scheduled.check.as_ref().is_none_or(|old| old.problems() != check.problems());
+        let news = scheduled
+            .check
+            .as_ref()
+            .is_none_or(|old| old.problems() != check.problems() || old.sha256 != check.sha256);
         scheduled.check = Some(check.clone());
         let plan = scheduled.plan.clone();
         if ready {
@@ -189,7 +222,8 @@ impl Engine {
         }
         if news {
             let (kind, text) = if ready {
-                ("upgrade_ready", format!("upgrade {name} is ready for height {}", plan.height))
+                let sum = check.sha256.as_ref().map_or_else(String::new, |sum| format!(" (sha256 {sum})"));
+                ("upgrade_ready", format!("upgrade {name} is ready for height {}{sum}", plan.height))
             } else {
                 let problems = check.problems().join("; ");
                 ("upgrade_not_ready", format!("upgrade {name} is not ready: {problems}"))

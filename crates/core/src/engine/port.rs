@@ -102,6 +102,8 @@ pub enum Input {
     },
     /// Whether this node is the one that seals now.
     Sealing(Answer<bool>),
+    /// What others may have changed in the home was looked at.
+    Surroundings(Surroundings),
     /// A person wants something.
     Order {
         /// To whom the answer goes.
@@ -120,6 +122,17 @@ pub enum Input {
     },
     /// The supervisor is to stop the node and end.
     Shutdown,
+}
+
+/// What others may change in the home while the node runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Where `current` points, or why that cannot be told.
+    pub link: Result<Target, String>,
+    /// Upgrades whose program file is no longer the one that was prepared.
+    pub replaced: Vec<PlanName>,
+    /// Why what is written down will not be found by the next supervisor, if so.
+    pub store: Result<(), String>,
 }
 
 /// A source of heights.
@@ -250,6 +263,8 @@ pub enum Effect {
         /// For which plan; `None` for an ordered rollback.
         plan: Option<Box<Plan>>,
     },
+    /// Look at what others may have changed in the home.
+    LookAround,
     /// Edit the plan file: take the plan out, or put it in.
     EditPlans {
         /// Whose order it is; `None` when the plan is finished.
@@ -417,6 +432,8 @@ pub struct Facts {
     pub block_time_ms: Option<u64>,
     /// The command line that a plan brought, and the one it replaced.
     pub line: Option<LineOverride>,
+    /// The plans as last read: what is found of them again is no news.
+    pub plans: Vec<Plan>,
 }
 
 /// A plan's arguments, in force as long as the supervisor is given the same ones as then.

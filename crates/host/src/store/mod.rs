@@ -38,6 +38,12 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// It is in use and no longer the file under its name.
+    #[error("{} was moved away, removed or replaced while it is in use", path.display())]
+    Gone {
+        /// The database.
+        path: PathBuf,
+    },
     /// It is damaged. It was left as it is.
     #[error(
         "{} is damaged: {what}. It was left as it is; the journal of upgrades is in it, so it must be mended or \
@@ -136,6 +142,8 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     reader: Reader,
+    /// The file that was opened: device and inode.
+    file: (u64, u64),
 }
 
 impl Store {
@@ -156,7 +164,20 @@ impl Store {
             .map_err(failed)?;
         schema::bring_up_to_date(path, &mut connection)?;
         schema::check(path, &connection)?;
-        Ok(Self { reader: Reader::new(path, connection) })
+        let file = identity(path).map_err(|source| error(path, "open", sqlite(&source)))?;
+        Ok(Self { reader: Reader::new(path, connection), file })
+    }
+
+    /// Whether the database is still the file under its name. One that was moved or replaced goes on being written,
+    /// but nobody will find it there.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`].
+    pub fn in_place(&self) -> Result<(), StoreError> {
+        match identity(&self.reader.path) {
+            Ok(found) if found == self.file => Ok(()),
+            _ => Err(StoreError::Gone { path: self.reader.path.clone() }),
+        }
     }
 
     /// Opens the database for reading only, also while a supervisor writes to it.
@@ -251,6 +272,12 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection, StoreError> {
     connection.busy_timeout(BUSY_LIMIT).map_err(failed)?;
     connection.execute_batch("PRAGMA cache_size=-256;").map_err(failed)?;
     Ok(connection)
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let data = std::fs::metadata(path)?;
+    Ok((data.dev(), data.ino()))
 }
 
 /// The name under which SQLite reads a database without locks and without its companions, which it could not

@@ -12,6 +12,7 @@ mod random_moments;
 mod real_nodes;
 mod stops;
 mod supervision;
+mod surroundings;
 mod switching;
 
 use testkit::TestHome;

@@ -231,6 +231,21 @@ fn a_link_that_cannot_be_switched_back_is_tried_again() {
 }
 
 #[test]
+fn a_link_that_stays_barred_does_not_fill_the_journal() {
+    let mut world = World::with_plans(vec![plan("v2", 110, SwitchMode::At)]);
+    world.link_fails = u32::MAX;
+    world.run_to_head(110);
+    world.run_to("barred", 5_000, |world| world.has_alert("rollback_barred"));
+    let before = world.disk.journal.len();
+    world.run_for(24 * 3_600_000);
+    let records = world.disk.journal.len() - before;
+    assert!((500..700).contains(&records), "two records every five minutes: {records}");
+    world.link_fails = 0;
+    world.run_to("the end", 300_000, |world| world.disk.history.len() == 1);
+    rolled_back(world);
+}
+
+#[test]
 fn a_program_changed_after_its_verification_is_not_run() {
     let mut world = World::with_plans(vec![plan("v2", 110, SwitchMode::At)]);
     world.run_to_head(110);
@@ -291,6 +306,7 @@ fn a_pinned_program_is_not_tried_again_a_mended_one_is() {
     world.run_for(30_000);
     assert_eq!(world.disk.triggered().len(), 1, "the same program under another height");
     assert!(world.snapshot().plans[0].pinned);
+    assert!(world.snapshot().alerts["pinned"].contains("v2 is due"), "it is due and nothing happens: said");
     assert_eq!(world.refusal(Order::Apply { name: name("v2"), force: false }), RefusalCode::Conflict);
     *world.program("v2") = Program::good("2.0");
     world.program("v2").sha256 = "mended".into();
@@ -299,6 +315,7 @@ fn a_pinned_program_is_not_tried_again_a_mended_one_is() {
     world.at(world.now, Act::Write(Ok(vec![mended])));
     world.run_to("the commit", CLOCK, |world| world.disk.history.len() == 2);
     assert_eq!(world.disk.outcomes()[1], &Outcome::Committed);
+    assert!(!world.has_alert("pinned"));
 }
 
 #[test]

@@ -16,4 +16,5 @@ mod program;
 mod random;
 mod stops;
 mod supervision;
+mod surroundings;
 mod world;

@@ -3,7 +3,7 @@
 use super::chain::hash;
 use super::program::OnTerm;
 use super::world::{Due, World};
-use crate::engine::port::{Decision, Effect, Entry, Input, PlanEdit, ProbeFor, Verified, Work};
+use crate::engine::port::{Decision, Effect, Entry, Input, PlanEdit, ProbeFor, Surroundings, Verified, Work};
 use crate::observation::{Answer, Observation};
 use crate::plan::Plan;
 use crate::readiness::{Check, State};
@@ -65,6 +65,15 @@ impl World {
                 assert!(plan.is_none_or(|plan| Target::Upgrade(plan.name) == target));
                 self.soon(self.verify_ms, Due::Looked(self.life, target));
             }
+            Effect::LookAround => {
+                let replaced = self.prepared.iter().filter(|(name, sha256)| {
+                    let program = self.programs.get(&Target::Upgrade((*name).clone()));
+                    program.is_none_or(|program| program.sha256 != **sha256)
+                });
+                let replaced = replaced.map(|(name, _)| name.clone()).collect();
+                let link = Ok(self.disk.link.clone());
+                self.hear(0, Input::Surroundings(Surroundings { link, replaced, store: Ok(()) }));
+            }
             Effect::EditPlans { ticket, edit } => self.edit_plans(ticket, edit),
             Effect::PollEvery(every) => self.set_pace(every),
             Effect::SourcesUp => self.sources_up = true,
@@ -111,6 +120,10 @@ impl World {
 
     fn prepare(&mut self, plan: &Plan) {
         let program = self.programs.get(&Target::Upgrade(plan.name.clone()));
+        self.prepared.remove(&plan.name);
+        if let Some(program) = program {
+            self.prepared.insert(plan.name.clone(), program.sha256.clone());
+        }
         let mut check = Check { sha256: program.map(|program| program.sha256.clone()), ..Check::default() };
         match program.map(|program| program.unfit) {
             Some(None) => check.add("binary", State::Ok, "in place"),

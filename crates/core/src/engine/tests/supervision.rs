@@ -188,6 +188,34 @@ fn a_running_node_is_taken_over_as_it_is() {
     assert_eq!((world.launches.len(), world.terminations), (2, 0));
 }
 
+/// The last supervisor had told the node to end and was lost before it did: no second SIGTERM, and a new start.
+#[test]
+fn a_node_that_was_told_to_end_by_the_last_supervisor_ends_and_is_started_again() {
+    for upgrading in [false, true] {
+        let mut world = World::new();
+        world.disk.plans = Ok(if upgrading { vec![plan("v2", 110, SwitchMode::At)] } else { vec![] });
+        world.program("v2").on_term = super::program::OnTerm::Ends(3_000);
+        old(&mut world).on_term = super::program::OnTerm::Ends(3_000);
+        world.boot();
+        world.run_for(5_000);
+        if upgrading {
+            world.run_to("probation", 60_000, |world| {
+                world.disk.open().is_some_and(|upgrade| upgrade.step == Step::Probation)
+            });
+        }
+        let (starts, terms) = (world.launches.len(), world.terminations);
+        world.tell(Input::Shutdown);
+        world.run_for(100);
+        world.at(world.now, Act::Crash(Crash { away: 100, ..Crash::default() }));
+        world.run_for(500);
+        assert_eq!(world.snapshot().node.state, NodeState::Stopping, "it is not said to run");
+        world.run_for(60_000);
+        world.settle(60_000);
+        assert_eq!((world.launches.len(), world.terminations), (starts + 1, terms + 1), "{upgrading}");
+        assert_eq!(world.disk.link, if upgrading { to("v2") } else { Target::Genesis });
+    }
+}
+
 #[test]
 fn the_floor_holds_across_supervisors() {
     let mut world = World::new();

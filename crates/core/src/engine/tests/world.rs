@@ -142,6 +142,8 @@ pub struct World {
     /// Where the supervisor is killed: the boundaries that it crosses are counted.
     pub crash_at: VecDeque<(u64, Crash)>,
     pub boundary: u64,
+    /// The checksums that preparing has found.
+    pub prepared: BTreeMap<PlanName, String>,
     /// The program that was looked at last, and its checksum then.
     pub verified: Option<(Target, String)>,
     pub signalled: BTreeSet<u64>,
@@ -224,6 +226,7 @@ impl World {
             edit_fails: 0,
             crash_at: VecDeque::new(),
             boundary: 0,
+            prepared: BTreeMap::new(),
             verified: None,
             signalled: BTreeSet::new(),
             replies: BTreeMap::new(),
