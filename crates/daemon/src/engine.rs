@@ -12,7 +12,6 @@ use wemixvisor_core::engine::port::{Decision, Effect, Entry, Event, ExitWith, Hi
 use wemixvisor_core::engine::snapshot::Snapshot;
 use wemixvisor_core::settings::{Applies, Settings};
 use wemixvisor_host::digest::Digest;
-use wemixvisor_host::link;
 use wemixvisor_host::store::{Batch, Store, StoreError};
 use wemixvisor_host::trial::crash_point_of;
 
@@ -113,21 +112,7 @@ impl Loop {
     /// The engine's picture, with what only this side of it knows: the node's arguments mean nothing to the engine.
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.core.snapshot(self.clock.now());
-        let other_data_dir = self.effects.other_data_dir().map(|text| ("data_dir".to_owned(), text));
-        // Between two steps of an upgrade it is looked at by the step itself.
-        let link = match snapshot.upgrade {
-            Some(_) => None,
-            None => link::current(&self.effects.home).err(),
-        };
-        let link = link.map(|error| {
-            let text = format!(
-                "{}: a node that runs is left alone, but it cannot be started again. Put it back, or go back to the \
-                 program before: wemixvisor upgrade rollback",
-                said(&error)
-            );
-            ("link".to_owned(), text)
-        });
-        snapshot.alerts.extend(other_data_dir.into_iter().chain(link));
+        snapshot.alerts.extend(self.effects.other_data_dir().map(|text| ("data_dir".to_owned(), text)));
         snapshot
     }
 
