@@ -405,3 +405,14 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_a_word_leaves_no_hole() {
+        assert_eq!(with_words("it was killed".into(), " \n"), "it was killed");
+        assert_eq!(with_words("it failed".into(), "no disk\n"), "it failed: no disk");
+    }
+}

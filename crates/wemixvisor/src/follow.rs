@@ -121,7 +121,7 @@ impl Told {
             }
             self.begun = self.begun.max(at + 1);
             if at >= self.ended && mark.ended.is_some() {
-                screen.note(wrap("", 10, &checklist::ended(mark, &zone)).trim_end());
+                screen.note(&checklist::ended(mark, &zone));
                 self.ended = at + 1;
             }
         }

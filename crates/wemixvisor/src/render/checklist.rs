@@ -43,7 +43,8 @@ pub fn ended(mark: &Mark, zone: &TimeZone) -> String {
         (None, note) => ("done", note.as_ref()),
     };
     let words = words.map(|words| format!(": {}", harmless(words))).unwrap_or_default();
-    format!("{}  {} {how} ({took}){words}", clock(end, zone), mark.text)
+    let lead = format!("{}  ", clock(end, zone));
+    wrap(&lead, lead.len(), &format!("{} {how} ({took}){words}", mark.text)).trim_end().to_owned()
 }
 
 /// How an upgrade ended, in a sentence or two.
@@ -147,6 +148,12 @@ mod tests {
         mark.ended = Some(Moment(1012));
         mark.note = Some("swift".into());
         assert_eq!(ended(&mark, &zone), "00:00:01  switch the link done (12 ms): swift");
+        mark.note = Some("a reason in so many words that they do not fit on one line of a terminal".into());
+        assert_eq!(
+            ended(&mark, &zone),
+            "00:00:01  switch the link done (12 ms): a reason in so many words that they do\n          not fit on one \
+             line of a terminal"
+        );
         mark.failed = Some("no space".into());
         assert_eq!(ended(&mark, &zone), "00:00:01  switch the link failed (12 ms): no space");
         let line = checklist(&[mark], Moment(2000), Paint::Plain, &zone);

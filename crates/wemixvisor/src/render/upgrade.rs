@@ -42,13 +42,9 @@ fn readiness_word(upgrade: &Upgrade) -> &'static str {
 
 /// One waiting upgrade: when it comes, and whether it is ready.
 pub fn next(upgrade: &Upgrade, now: Moment, paint: Paint, zone: &TimeZone) -> String {
-    let mut text = format!(
-        "{} {} at {} ({})\n",
-        paint.tone(Tone::Strong, "NEXT UPGRADE"),
-        upgrade.name,
-        number(upgrade.height),
-        when_words(&upgrade.switch)
-    );
+    let heading = format!("{} ", paint.tone(Tone::Strong, "NEXT UPGRADE"));
+    let what = format!("{} at {} ({})", upgrade.name, number(upgrade.height), when_words(&upgrade.switch));
+    let mut text = wrap(&heading, 2, &what);
     if let Some(description) = &upgrade.description {
         text.push_str(&wrap("  ", 2, &harmless(description)));
     }
