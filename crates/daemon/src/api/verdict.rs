@@ -126,7 +126,7 @@ fn in_short(kind: &str) -> &'static str {
         "heights_silent" => "no source tells its height",
         "stands_before_height" => "its head stands still just before an upgrade",
         "stalled" => "the chain does not go on after the upgrade",
-        "data_dir" => "its arguments name another data directory than the settings",
+        "data_dir" => "its data directory is not the one where plans are looked for",
         "link" => "`current` does not name the program that runs",
         "store_gone" => "its journal was moved away",
         "disabled" => "an upgrade is due and upgrades are only watched",

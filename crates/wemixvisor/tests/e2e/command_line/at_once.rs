@@ -232,6 +232,24 @@ fn two_data_directories_are_warned_of_wherever_one_looks() {
 }
 
 #[test]
+fn plans_that_wait_where_nobody_looks_are_told() {
+    let home = empty_home();
+    home.init(&Program::practice("1.0.0").with("--block-time=100ms"));
+    // Without a supervisor the node's arguments are not known.
+    let _ = home.cli(&["upgrade", "schedule", "v2", "1000"]).expect(0);
+    let node = home.root().join("node").display().to_string();
+    let args = ["--datadir", &node, "--ipcpath", &home.data().join("gwemix.ipc").display().to_string()];
+    let _ = home.cli(&[&["start"], &args[..]].concat()).expect(0);
+    let status = home.sees("it is told", |status| status["alerts"][0]["kind"] == "data_dir");
+    assert_eq!(status["upgrades"], json!([]));
+    has(status["alerts"][0]["text"].as_str().unwrap(), &["schedules v2, but", "/node: nothing of that"]);
+    has(&log_part(&home, "").unwrap(), &["schedules v2, but"]);
+    fs::remove_file(home.plan_file()).unwrap();
+    home.sees("it is over", |status| status["alerts"] == json!([]));
+    let _ = home.cli(&["stop"]).expect(0);
+}
+
+#[test]
 fn a_hook_that_ends_without_a_word_leaves_no_hole_in_what_is_said() {
     let home = home();
     home.set("hooks.time_limit", "1s");
