@@ -157,25 +157,9 @@ impl Effects {
     /// What is wrong with where the data lies: the node's arguments name another directory than the settings, or
     /// plans wait where nobody looks, put there by a command that did not know the arguments.
     pub(crate) fn other_data_dir(&self) -> Option<String> {
-        self.settings.other_data_dir(&words(&self.line)).or_else(|| self.plans_elsewhere())
-    }
-
-    fn plans_elsewhere(&self) -> Option<String> {
-        let home = &self.home;
         let usual = self.settings.data_dir_for::<&str>(&[]);
-        if usual == home.data() {
-            return None;
-        }
-        let there = Home::new(home.root(), Some(home.wemixvisor()), Some(&usual), home.name()).ok()?;
-        let waiting = recorded::plans(&there).ok().filter(|plans| !plans.is_empty())?;
-        let names: Vec<_> = waiting.iter().map(|plan| plan.name.as_str()).collect();
-        Some(format!(
-            "{} schedules {}, but the node's data directory is {}: nothing of that is carried out. Schedule it again \
-             and remove that file, and set data_dir to the node's data directory",
-            there.plan_file().display(),
-            names.join(", "),
-            home.data().display()
-        ))
+        let named_twice = self.settings.other_data_dir(&words(&self.line));
+        named_twice.or_else(|| recorded::plans_elsewhere(&self.home, &usual))
     }
 
     /// New settings are in force. Those of the node's log hold from its next start on.
