@@ -24,7 +24,7 @@ use wemixvisor_host::{durable, link, process};
 
 use crate::handle::Message;
 use crate::keeping::{Keeping, words};
-use crate::preparing::{Programs, Rpc, said};
+use crate::preparing::{Programs, Rpc, said, with_words};
 use crate::recorded;
 use crate::sources;
 
@@ -168,6 +168,14 @@ impl Effects {
         Some(described)
     }
 
+    /// What is wrong with where the data lies: the node's arguments name another directory than the settings, or
+    /// plans wait where nobody looks, put there by a command that did not know the arguments.
+    pub(crate) fn other_data_dir(&self) -> Option<String> {
+        let usual = self.settings.data_dir_for::<&str>(&[]);
+        let named_twice = self.settings.other_data_dir(&words(&self.line));
+        named_twice.or_else(|| recorded::plans_elsewhere(&self.home, &usual))
+    }
+
     /// New settings are in force. Those of the node's log hold from its next start on.
     pub(crate) fn set_settings(&mut self, settings: Settings) {
         self.log = log_policy(&settings);
@@ -189,7 +197,11 @@ impl Effects {
 
     fn launch(&mut self, launch: Launch, standing: &Standing) {
         self.seals_after = standing.head.unwrap_or(0);
+        let known = self.other_data_dir();
         self.line = launch.line.clone();
+        if let Some(other) = self.other_data_dir().filter(|other| known.as_ref() != Some(other)) {
+            tracing::warn!("{other}");
+        }
         let id = launch.launch;
         let order = match self.order(&launch) {
             Ok(order) => order,
@@ -284,7 +296,7 @@ impl Effects {
                 result = match run_hook(&path, home.root(), &environment, limit, &mut log).await {
                     Ok(outcome) if outcome.exit == HookExit::Success => Ok(String::new()),
                     Ok(outcome) => {
-                        Err(format!("{} {}: {}", path.display(), outcome.exit, outcome.tail.trim()))
+                        Err(with_words(format!("{} {}", path.display(), outcome.exit), &outcome.tail))
                     }
                     Err(error) => Err(said(&error)),
                 };

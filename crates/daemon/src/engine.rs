@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use wemixvisor_core::engine::Engine;
 use wemixvisor_core::engine::port::{Decision, Effect, Entry, Event, ExitWith, HistoryEntry, Input, Refused};
+use wemixvisor_core::engine::snapshot::Snapshot;
 use wemixvisor_core::settings::{Applies, Settings};
 use wemixvisor_host::digest::Digest;
 use wemixvisor_host::store::{Batch, Store, StoreError};
@@ -60,6 +61,9 @@ impl Loop {
 
     /// Runs until the supervisor is to end. `first` is what was decided at the boot and is already written down.
     pub(crate) async fn run(mut self, first: Vec<Effect>) -> ExitWith {
+        if let Some(other) = self.effects.other_data_dir() {
+            tracing::warn!("{other}");
+        }
         if let Some(exit) = self.carry_out(first).or_else(|| self.decide_waiting()) {
             return exit;
         }
@@ -98,11 +102,18 @@ impl Loop {
                 return Some(Input::Tick);
             }
             // Whoever asked may have gone.
-            Message::Snapshot(reply) => drop(reply.send(self.core.snapshot(self.clock.now()))),
+            Message::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Message::History { limit, reply } => drop(reply.send(self.history(limit))),
             Message::EventsSince { seq, limit, reply } => drop(reply.send(self.events(seq, limit))),
         }
         None
+    }
+
+    /// The engine's picture, with what only this side of it knows: the node's arguments mean nothing to the engine.
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.core.snapshot(self.clock.now());
+        snapshot.alerts.extend(self.effects.other_data_dir().map(|text| ("data_dir".to_owned(), text)));
+        snapshot
     }
 
     /// A reload changes all of it or nothing; what cannot change in a running supervisor is said.

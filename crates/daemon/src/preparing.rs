@@ -16,6 +16,7 @@ use wemixvisor_core::readiness::{Check, State, version_in};
 use wemixvisor_core::target::Target;
 use wemixvisor_core::upgrade::Hooks;
 use wemixvisor_host::home::{Home, Hook};
+use wemixvisor_host::link::LinkError;
 use wemixvisor_host::program::{ProgramFile, inspect};
 use wemixvisor_host::{disk, hooks, link, program};
 
@@ -143,7 +144,7 @@ impl Programs {
         plan: Option<&Plan>,
         present: &Target,
     ) -> Result<Verified, String> {
-        link::current(&self.home).map_err(|error| said(&error))?;
+        self.check_link(plan.is_none())?;
         let known = lock(&self.known).get(target).cloned();
         let wanted = plan.and_then(checksum_of);
         let known = match known.filter(|known| known.checksum == wanted && known.file.unchanged()) {
@@ -173,6 +174,18 @@ impl Programs {
             present_version,
             hooks: plan.map(|plan| self.which_hooks(plan)).unwrap_or_default(),
         })
+    }
+
+    /// A link that is not what it must be bars an upgrade: there would be no way back. It does not bar the way back
+    /// itself, as long as it is only the present program that is gone.
+    fn check_link(&self, back: bool) -> Result<(), String> {
+        match link::current(&self.home) {
+            Err(
+                LinkError::Missing { .. } | LinkError::Dangling { .. } | LinkError::NotToADirectory { .. },
+            ) if back => Ok(()),
+            Err(error) => Err(said(&error)),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// The hooks of a step of a plan's upgrade, in the order in which they run: the operator's own for all
@@ -282,7 +295,7 @@ impl Programs {
             }
             Ok(said) if matches!(said.exit, 126 | 127) || said.exit >= 128 => {
                 let last = said.text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-                let text = format!("{} version: exit code {}: {}", path.display(), said.exit, last.trim());
+                let text = with_words(format!("{} version: exit code {}", path.display(), said.exit), last);
                 let unfit = format!("it does not run on this machine: {text}");
                 if let Some(known) = lock(&self.known).get_mut(target) {
                     known.unfit = Some(unfit.clone());
@@ -365,6 +378,14 @@ fn has_checksum(file: &ProgramFile, wanted: &str) -> Result<(), String> {
     ))
 }
 
+/// What happened, with the last words of the program it happened to, if it had any.
+pub(crate) fn with_words(what: String, words: &str) -> String {
+    match words.trim() {
+        "" => what,
+        words => format!("{what}: {words}"),
+    }
+}
+
 /// An error with its causes, in one line.
 pub(crate) fn said(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -383,4 +404,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_without_a_word_leaves_no_hole() {
+        assert_eq!(with_words("it was killed".into(), " \n"), "it was killed");
+        assert_eq!(with_words("it failed".into(), "no disk\n"), "it failed: no disk");
+    }
 }

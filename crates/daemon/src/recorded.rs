@@ -134,6 +134,24 @@ pub fn plans(home: &Home) -> Result<Vec<Plan>, String> {
     }
 }
 
+/// A word of warning where plans wait in the data directory `usual`, which is not the one of the node: a command that
+/// did not know the node's arguments has put them there.
+pub(crate) fn plans_elsewhere(home: &Home, usual: &Path) -> Option<String> {
+    if usual == home.data() {
+        return None;
+    }
+    let there = Home::new(home.root(), Some(home.wemixvisor()), Some(usual), home.name()).ok()?;
+    let waiting = plans(&there).ok().filter(|plans| !plans.is_empty())?;
+    let names: Vec<_> = waiting.iter().map(|plan| plan.name.as_str()).collect();
+    Some(format!(
+        "{} schedules {}, but the node's data directory is {}: nothing of that is carried out. Schedule it again and \
+         remove that file, and set data_dir to the node's data directory",
+        there.plan_file().display(),
+        names.join(", "),
+        home.data().display()
+    ))
+}
+
 /// Changes the plan file; the answer is what it now means. Blocks, for up to 5 s when others edit it.
 ///
 /// # Errors

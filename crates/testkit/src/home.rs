@@ -197,6 +197,8 @@ impl TestHome {
         let mut command = Command::new(&self.wemixvisor);
         command.arg("--home").arg(self.root()).args(["--name", NODE_NAME]);
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.root());
+        // Where a program that is built for measuring coverage writes what it counted: without it nothing counts.
+        command.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
         command.current_dir(self.root()).stdin(Stdio::null());
         command
     }

@@ -26,6 +26,7 @@ pub struct Arguments {
 
 /// Flags that every command takes, before or after its name (for `run` and `start`: before).
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Flags of every command")]
 pub struct Global {
     /// The home directory [default: $HOME/.wemixd]
     #[arg(long, global = true, value_name = "DIR")]
@@ -161,9 +162,9 @@ pub enum Upgrade {
     },
     /// The finished upgrades, newest first
     History {
-        /// At most so many
-        #[arg(long, value_name = "NUMBER", default_value_t = 20)]
-        limit: usize,
+        /// At most so many, 1 to 1000
+        #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
     },
 }
 
@@ -173,6 +174,8 @@ pub struct Schedule {
     /// Its name, which is the directory name under upgrades/
     pub name: String,
     /// The height it is bound to
+    // A number below 0 is refused as a height, and not taken for a flag.
+    #[arg(allow_negative_numbers = true)]
     pub height: String,
     /// Where its program can be had: an address, or a JSON object of addresses by platform
     #[arg(long, value_name = "URL or JSON")]

@@ -138,3 +138,80 @@ impl From<LoadError> for Failure {
         Self::new(Kind::Usage, "invalid_settings", said(&error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use wemixvisor_daemon::api::error::ErrorBody;
+
+    use super::*;
+
+    fn refused(code: &str) -> Failure {
+        ClientError::Refused(ErrorBody { error: "no".into(), code: code.into() }).into()
+    }
+
+    #[test]
+    fn what_the_supervisor_answers_has_the_documented_exit_code() {
+        for (code, kind) in [
+            ("invalid", Kind::Usage),
+            ("too_large", Kind::Usage),
+            ("conflict", Kind::Refused),
+            ("not_ready", Kind::Refused),
+            ("gone", Kind::NotRunning),
+            ("not_found", Kind::Failed),
+            ("failed", Kind::Failed),
+            ("a word of a later version", Kind::Failed),
+        ] {
+            let failure = refused(code);
+            assert_eq!((failure.kind, failure.code.as_str(), failure.message.as_str()), (kind, code, "no"));
+        }
+        let codes = [Kind::Failed, Kind::Usage, Kind::NotRunning, Kind::Refused].map(|kind| kind as u8);
+        assert_eq!(codes, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn the_rules_say_the_same_with_and_without_a_supervisor() {
+        use RefusalCode as C;
+        for (code, word) in [
+            (C::Invalid, "invalid"),
+            (C::NotFound, "not_found"),
+            (C::Conflict, "conflict"),
+            (C::NotReady, "not_ready"),
+            (C::Failed, "failed"),
+        ] {
+            let without = Failure::from(Refused { code, message: "no".into() });
+            assert_eq!(without, refused(word));
+        }
+    }
+
+    #[test]
+    fn nobody_who_answers_is_exit_code_3_and_silence_is_not() {
+        let socket = || "/h/s".into();
+        let none = Failure::from(ClientError::NotRunning { socket: socket() });
+        assert_eq!((none.kind, none.code.as_str()), (Kind::NotRunning, "not_running"));
+        assert!(
+            none.message
+                .ends_with("nobody answers on /h/s. To start it: wemixvisor start, or wemixvisor run")
+        );
+        let limit = std::time::Duration::from_secs(5);
+        let other = Failure::from(ClientError::NotPermitted { socket: socket() });
+        assert_eq!(other.kind, Kind::Failed);
+        let silent = Failure::from(ClientError::Silent { socket: socket(), limit });
+        assert_eq!(silent.message, "the supervisor does not answer: /h/s has been silent for 5 s");
+        let source = io::Error::other("reset");
+        let io = Failure::from(ClientError::Io { socket: socket(), source });
+        assert_eq!((io.kind, io.message.as_str()), (Kind::Failed, "cannot use /h/s: reset"));
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot do it: reset")]
+        struct Says(#[source] io::Error);
+        assert_eq!(said(&Says(io::Error::other("reset"))), "cannot do it: reset");
+        assert_eq!(said(&Says(io::Error::other("full"))), "cannot do it: reset: full");
+        let json = serde_json::to_string(&Failure::refused("no").json()).unwrap();
+        assert_eq!(json, r#"{"error":"no","code":"conflict"}"#);
+    }
+}

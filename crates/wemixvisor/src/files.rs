@@ -22,7 +22,7 @@ use wemixvisor_host::lock::SupervisorLock;
 use wemixvisor_host::store::{Reader, Store, StoreError};
 use wemixvisor_host::{keeper, link, process};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, said};
 
 /// The ticket of the one order that is given.
 const TICKET: u64 = 1;
@@ -49,7 +49,13 @@ impl Files {
                 "there is no home of a node at {root}; lay it out with: wemixvisor init <binary>"
             )));
         }
-        let target = link::current(home).map_err(|error| Failure::from_error(&error))?;
+        let target = link::current(home).map_err(|error| {
+            let error = said(&error);
+            Failure::failed(format!(
+                "it cannot be told which program is to run: {error}. Nothing is guessed; how to mend it by hand: \
+                 \"The home\" in docs/operations.md"
+            ))
+        })?;
         let recorded = match state(home)? {
             Some(state) => Recorded::read(&state).map_err(|error| Failure::from_error(&error))?,
             None => Recorded::nothing(),

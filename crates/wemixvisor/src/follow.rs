@@ -8,11 +8,11 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio::time::{Instant, sleep};
 use wemixvisor_core::engine::snapshot::NodeState;
-use wemixvisor_daemon::api::wire::{Finished, Mark, Status};
+use wemixvisor_daemon::api::wire::{Finished, Mark, Moment, Status};
 
 use crate::failure::Failure;
 use crate::live::Live;
-use crate::render::{checklist, harmless, span};
+use crate::render::{checklist, harmless, span, wrap};
 use crate::screen::Screen;
 
 /// How often the supervisor is asked.
@@ -47,11 +47,12 @@ pub async fn upgrade(
 
 async fn steps(live: &Live, screen: &Screen, before: Option<u64>) -> Result<Watched<Finished>, Failure> {
     let mut told = Told::default();
+    let mut meant = Meant { fired_at: None, before };
     loop {
         let status = ask(live).await?.ok_or_else(supervisor_gone)?;
-        if let Some(last) = status.last_upgrade.filter(|last| Some(last.id) != before) {
+        if let Some(last) = meant.finished(&status) {
             told.steps(&last.steps, screen);
-            return Ok(Watched::Over(last));
+            return Ok(Watched::Over(last.clone()));
         }
         if let Some(under_way) = &status.upgrade {
             told.steps(&under_way.steps, screen);
@@ -61,6 +62,26 @@ async fn steps(live: &Live, screen: &Screen, before: Option<u64>) -> Result<Watc
             }
         }
         sleep(ASK_EVERY).await;
+    }
+}
+
+/// Which upgrade is watched: the first one that is seen under way. Where none is, the one that is over by now and
+/// was not before. So an upgrade that ended just before an order is not taken for the one that the order began.
+#[derive(Debug)]
+struct Meant {
+    fired_at: Option<Moment>,
+    before: Option<u64>,
+}
+
+impl Meant {
+    /// The watched one, if it is over.
+    fn finished<'status>(&mut self, status: &'status Status) -> Option<&'status Finished> {
+        let under_way = status.upgrade.as_ref().map(|under_way| under_way.fired_at);
+        self.fired_at = self.fired_at.or(under_way);
+        status.last_upgrade.as_ref().filter(|last| match self.fired_at {
+            Some(moment) => last.fired_at == moment,
+            None => Some(last.id) != self.before,
+        })
     }
 }
 
@@ -75,7 +96,8 @@ async fn ask(live: &Live) -> Result<Option<Status>, Failure> {
     }
 }
 
-fn supervisor_gone() -> Failure {
+/// What is said when a supervisor that answered before has ended.
+pub fn supervisor_gone() -> Failure {
     Failure::not_running(
         "the supervisor has ended meanwhile. An upgrade that was under way is in its journal and is carried on by \
          the next supervisor: wemixvisor start",
@@ -107,7 +129,7 @@ impl Told {
 
     fn waiting_for(&mut self, missing: &[String], screen: &Screen) {
         if !missing.is_empty() && self.missing.len() != missing.len() {
-            screen.note(&format!("          still to prove: {}", missing.join(", ")));
+            screen.note(wrap("          still to prove: ", 10, &missing.join(", ")).trim_end());
         }
         self.missing = missing.to_vec();
     }
@@ -125,8 +147,8 @@ pub enum Until {
     },
 }
 
-/// Waits until the node runs, for at most `limit`; says meanwhile what is going on. `ended` says why the
-/// supervisor has ended, if it has.
+/// Waits until the node runs, for at most `limit`; says meanwhile what is going on. `ended` is told whether a
+/// supervisor answers and says why there is none to wait for, if so.
 ///
 /// # Errors
 /// The node does not run, with the reason and what to do.
@@ -135,7 +157,7 @@ pub async fn node(
     screen: &Screen,
     until: Until,
     limit: Duration,
-    mut ended: impl FnMut() -> Option<Failure>,
+    mut ended: impl FnMut(bool) -> Option<Failure>,
 ) -> Result<Watched<Status>, Failure> {
     let waiting = async {
         let deadline = Instant::now() + limit;
@@ -145,7 +167,7 @@ pub async fn node(
                 Err(failure) if failure.is_without_socket() => None,
                 answer => answer?,
             };
-            if let Some(failure) = ended() {
+            if let Some(failure) = ended(status.is_some()) {
                 return Err(failure);
             }
             let text = match &status {
@@ -157,6 +179,7 @@ pub async fn node(
                     return Ok(Watched::Over(status));
                 }
                 gave_up(&status)?;
+                told_to_end(&status)?;
             }
             if text != said {
                 screen.note(&text);
@@ -189,11 +212,21 @@ fn gave_up(status: &Status) -> Result<(), Failure> {
     if status.node.state != NodeState::Failed {
         return Ok(());
     }
-    let why = status.node.last_exit.as_ref().map(|exit| format!(": it {}", exit.text)).unwrap_or_default();
+    let why = harmless(&status.headline);
     Err(Failure::failed(format!(
-        "the node does not run and is not started again{why}. The supervisor stays up; see: wemixvisor logs. Mend the \
-         cause, then: wemixvisor restart; to give it other arguments: wemixvisor stop, then wemixvisor start with them"
+        "{why}. The supervisor stays up; see: wemixvisor logs. To give the node other arguments: wemixvisor stop, then \
+         wemixvisor start with them"
     )))
+}
+
+fn told_to_end(status: &Status) -> Result<(), Failure> {
+    if !status.shutting_down {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        "the supervisor was told to end meanwhile: it stops the node, then itself. See: wemixvisor status; to start \
+         them again: wemixvisor start",
+    ))
 }
 
 fn progress(status: &Status) -> String {
@@ -210,10 +243,7 @@ fn progress(status: &Status) -> String {
             let pid = node.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
             format!("the node runs{pid}; it is waited for to answer")
         }
-        NodeState::Waiting => {
-            let why = node.last_exit.as_ref().map(|exit| format!(": it {}", exit.text)).unwrap_or_default();
-            harmless(&format!("the node is down and will be started again{why}"))
-        }
+        NodeState::Waiting => harmless(&status.headline),
     }
 }
 
@@ -222,4 +252,100 @@ fn too_long(said: &str, limit: Duration) -> Failure {
     Failure::failed(format!(
         "after {limit} still: {said}. It goes on without this command; see: wemixvisor status, wemixvisor logs"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::render::status::tests::{fine, finished};
+
+    fn status(change: impl FnOnce(&mut Value)) -> Status {
+        let mut status = fine();
+        change(&mut status);
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn a_rollback_is_not_taken_for_the_upgrade_that_ended_just_before_it() {
+        // Number 6 was the last one when it was looked; 7 ended before the order, whose work is under way now.
+        let mut meant = Meant { fired_at: None, before: Some(6) };
+        let under_way = |status: &mut Value| {
+            status["last_upgrade"] = finished(7, "2026-01-30T12:00:00Z");
+            status["upgrade"] = json!({
+                "name": "rollback to genesis", "height": null, "from": "v2", "to": "genesis",
+                "fired_at": "2026-01-31T11:00:00Z", "step": "stop", "step_text": "stop the old program", "steps": [],
+                "going_back": false, "failure": null, "waiting_for": [], "held": false, "can_cancel": false
+            });
+        };
+        assert_eq!(meant.finished(&status(under_way)), None);
+        let over = |id, fired_at: &str| status(|status| status["last_upgrade"] = finished(id, fired_at));
+        assert_eq!(meant.finished(&over(7, "2026-01-30T12:00:00Z")), None, "still not");
+        let end = over(8, "2026-01-31T11:00:00Z");
+        assert_eq!(meant.finished(&end).map(|last| last.id), Some(8));
+    }
+
+    #[test]
+    fn an_upgrade_that_is_over_at_the_first_look_is_the_one_that_was_not_there_before() {
+        let over = status(|status| status["last_upgrade"] = finished(7, "2026-01-30T12:00:00Z"));
+        for (before, found) in [(Some(7), None), (Some(6), Some(7)), (None, Some(7))] {
+            let mut meant = Meant { fired_at: None, before };
+            assert_eq!(meant.finished(&over).map(|last| last.id), found, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_runs_when_it_answers_and_anew_when_it_is_another_process() {
+        let running = status(|_| {});
+        let silent = status(|status| status["node"]["answering"] = json!(false));
+        let starting = status(|status| status["node"]["state"] = json!("starting"));
+        let anew = |before| Until::RunsAnew { before };
+        for (status, until, runs_so) in [
+            (&running, Until::Answers, true),
+            (&silent, Until::Answers, false),
+            (&starting, Until::Answers, false),
+            (&running, anew(Some(42)), false),
+            (&running, anew(Some(41)), true),
+            (&running, anew(None), true),
+            (&silent, anew(None), false),
+        ] {
+            assert_eq!(runs(status, until), runs_so, "{until:?} {:?}", status.node);
+        }
+    }
+
+    #[test]
+    fn what_goes_on_is_said_for_every_state() {
+        for (state, text) in [
+            ("starting", "the node is being started"),
+            ("stopping", "the node is being stopped"),
+            ("stopped", "the node is stopped"),
+            ("failed", "the node is down"),
+            ("running", "the node runs (pid 42); it is waited for to answer"),
+            ("waiting", "the node died [31m; it is started again in 1.0 s"),
+        ] {
+            let status = status(|status| {
+                status["node"]["state"] = json!(state);
+                status["headline"] = json!("the node died\u{1b}[31m; it is started again in 1.0 s");
+            });
+            assert_eq!(progress(&status), text);
+        }
+    }
+
+    #[test]
+    fn what_will_not_come_is_not_waited_for() {
+        assert_eq!(gave_up(&status(|_| {})), Ok(()));
+        assert_eq!(told_to_end(&status(|_| {})), Ok(()));
+        let failed = status(|status| {
+            status["node"]["state"] = json!("failed");
+            status["headline"] = json!("the node is down: no such file");
+        });
+        let said = gave_up(&failed).unwrap_err().message;
+        assert!(said.starts_with("the node is down: no such file. The supervisor stays up"), "{said}");
+        let ending = status(|status| status["shutting_down"] = json!(true));
+        let said = told_to_end(&ending).unwrap_err().message;
+        assert!(said.starts_with("the supervisor was told to end meanwhile"), "{said}");
+        let said = too_long("the node is being started", Duration::from_secs(120)).message;
+        assert!(said.starts_with("after 2 min still: the node is being started."), "{said}");
+    }
 }

@@ -2,12 +2,15 @@
 //!
 //! Lines are written by a thread of their own: a standard error that nobody reads (a stopped terminal, a full
 //! pipe) must not hold up the supervisor. What does not fit into the queue is dropped and counted.
+//!
+//! A supervisor in the background has its log file as standard output and standard error, so that whatever a
+//! library or a panic writes is in it as well. The thread turns both to a new file when it is full, or was removed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, mpsc};
@@ -19,8 +22,10 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
-use wemixvisor_core::settings::{Logs, TimeFormat};
+use wemixvisor_core::settings::{Settings, TimeFormat};
 use wemixvisor_host::home::Home;
+use wemixvisor_host::keeper::LogPolicy;
+use wemixvisor_host::output;
 
 use crate::arguments::Global;
 
@@ -50,29 +55,33 @@ enum Line {
     End,
 }
 
-/// Where the log of a supervisor in the background goes: its standard error.
-pub fn background(home: &Home) -> PathBuf {
+/// The log file of a supervisor in the background.
+pub fn file(home: &Home) -> PathBuf {
     home.logs().join("supervisor.log")
 }
 
-/// Sets up the log as the settings have it; `None` when there is to be none. `file` is what standard error was opened
-/// on, in the background: it is opened again when it was removed.
-pub fn start(
-    logs: &Logs,
-    global: &Global,
-    debug: bool,
-    no_color: bool,
-    file: Option<PathBuf>,
-) -> Option<Log> {
+/// How much of it is kept: as much as of the node's log.
+pub fn policy(home: &Home, settings: &Settings) -> LogPolicy {
+    LogPolicy {
+        path: file(home),
+        max_bytes: settings.logs.max_bytes,
+        keep: settings.logs.keep.saturating_add(1),
+    }
+}
+
+/// Sets up the log as the settings have it; `None` when there is to be none.
+pub fn start(settings: &Settings, home: &Home, global: &Global, no_color: bool) -> Option<Log> {
+    let (logs, debug) = (&settings.logs, settings.debug);
     if logs.disabled {
         return None;
     }
+    let policy = global.background.then(|| policy(home, settings));
     let (lines, waiting) = sync_channel(QUEUE);
     let (end, ended) = mpsc::channel();
     let queue = Queue { lines, dropped: Arc::default() };
     let dropped = queue.dropped.clone();
     let writing = move || {
-        write(&waiting, &dropped, file.as_deref());
+        write(&waiting, &dropped, policy.as_ref());
         drop(end);
     };
     thread::Builder::new().name("log".into()).stack_size(128 * 1024).spawn(writing).ok()?;
@@ -95,12 +104,12 @@ pub fn start(
     Some(Log { ended, queue })
 }
 
-fn write(waiting: &Receiver<Line>, dropped: &AtomicU64, file: Option<&Path>) {
+fn write(waiting: &Receiver<Line>, dropped: &AtomicU64, file: Option<&LogPolicy>) {
     let mut out = io::stderr();
     while let Ok(Line::Text(line)) = waiting.recv() {
-        if let Some(file) = file {
-            // A file that cannot be had now is tried for at the next line.
-            let _ = in_place(file);
+        if let Some(policy) = file {
+            // A file that cannot be turned over is written on.
+            let _ = turn_over(policy);
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -110,16 +119,18 @@ fn write(waiting: &Receiver<Line>, dropped: &AtomicU64, file: Option<&Path>) {
     }
 }
 
-/// Makes standard output and error lead to the file at this path, if they no longer do.
-fn in_place(path: &Path) -> io::Result<()> {
+/// Has standard output and standard error go to a new file, if the present one is full or no longer in its place.
+fn turn_over(policy: &LogPolicy) -> io::Result<()> {
     let ours = File::from(io::stderr().as_fd().try_clone_to_owned()?).metadata()?;
-    if fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+    let in_place =
+        fs::metadata(&policy.path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+    if in_place && ours.len() < policy.max_bytes {
         return Ok(());
     }
-    fs::create_dir_all(path.parent().unwrap_or(path))?;
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    rustix::stdio::dup2_stdout(&file)?;
-    Ok(rustix::stdio::dup2_stderr(&file)?)
+    let new = output::open(policy)?;
+    rustix::stdio::dup2_stdout(&new)?;
+    rustix::stdio::dup2_stderr(&new)?;
+    Ok(())
 }
 
 impl Drop for Log {

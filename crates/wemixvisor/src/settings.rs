@@ -6,8 +6,9 @@
 //! the directory it was found in.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use wemixvisor_core::settings::{Layers, Resolved, SettingError, Settings, TABLE, resolve};
@@ -56,6 +57,12 @@ pub enum LoadError {
         /// Why.
         source: io::Error,
     },
+    /// A pipe in the file's place: it would be waited for, and can be read only once.
+    #[error("the configuration file {} is a pipe, and must be a file: it is read again later", .0.display())]
+    Pipe(PathBuf),
+    /// The home is there, but is no directory.
+    #[error("the home {} is not a directory: set DAEMON_HOME or --home to the one to be used", .0.display())]
+    HomeIsNoDirectory(PathBuf),
     /// The file holds more than [`MAX_FILE`].
     #[error("the configuration file {} is larger than {MAX_FILE} bytes", .0.display())]
     TooLarge(PathBuf),
@@ -95,7 +102,13 @@ pub fn load(given: &Given) -> Result<Loaded, LoadError> {
     let mut layers = Layers { file: None, env: environment(given)?, flags: flags(given)? };
     let usual_dir = match &given.config {
         Some(_) => None,
-        None => Some(roots_of(&layers, &given.cwd)?.own_dir()),
+        None => {
+            let roots = roots_of(&layers, &given.cwd)?;
+            if fs::metadata(&roots.home).is_ok_and(|found| !found.is_dir()) {
+                return Err(LoadError::HomeIsNoDirectory(roots.home));
+            }
+            Some(roots.own_dir())
+        }
     };
     let file = match (&given.config, &usual_dir) {
         (Some(config), _) => given.cwd.join(config),
@@ -117,14 +130,16 @@ pub fn load(given: &Given) -> Result<Loaded, LoadError> {
     }
 }
 
-/// Where everything lies, as far as environment and flags tell: enough to find a running supervisor when the file
-/// cannot be used. All other settings have their defaults.
+/// The settings as far as environment and flags tell: enough to find a running supervisor when the file cannot be
+/// used.
 ///
 /// # Errors
-/// A root that is not valid.
-pub fn roots(given: &Given) -> Result<Settings, LoadError> {
+/// A flag or a variable that is not valid.
+pub fn without_file(given: &Given) -> Result<Settings, LoadError> {
     let layers = Layers { file: None, env: environment(given)?, flags: flags(given)? };
-    roots_of(&layers, &given.cwd)
+    let mut settings = resolve(&layers).map_err(LoadError::Invalid)?.settings;
+    settings.home = absolute(&given.cwd, &settings.home);
+    Ok(settings)
 }
 
 fn roots_of(layers: &Layers, cwd: &Path) -> Result<Settings, LoadError> {
@@ -170,11 +185,16 @@ fn flags(given: &Given) -> Result<Vec<(String, String)>, LoadError> {
 /// The text of the file; `None` where there is none.
 fn read(path: &Path) -> Result<Option<String>, LoadError> {
     let unreadable = |source| LoadError::Unreadable { path: path.into(), source };
-    let file = match File::open(path) {
+    // A pipe without a writer is not waited for.
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = match OpenOptions::new().read(true).custom_flags(no_wait).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
+    if file.metadata().map_err(unreadable)?.file_type().is_fifo() {
+        return Err(LoadError::Pipe(path.into()));
+    }
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE {
@@ -203,7 +223,7 @@ mod tests {
     impl Place {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            std::fs::create_dir_all(dir.path().join("h/wemixvisor")).unwrap();
+            fs::create_dir_all(dir.path().join("h/wemixvisor")).unwrap();
             Self(dir)
         }
 
@@ -212,7 +232,7 @@ mod tests {
         }
 
         fn with(self, path: &str, content: impl AsRef<[u8]>) -> Self {
-            std::fs::write(self.path(path), content).unwrap();
+            fs::write(self.path(path), content).unwrap();
             self
         }
 
@@ -269,7 +289,7 @@ mod tests {
     #[test]
     fn the_file_in_the_home_must_not_name_another_home() {
         let place = Place::new();
-        std::fs::create_dir_all(place.path(".wemixd/wemixvisor")).unwrap();
+        fs::create_dir_all(place.path(".wemixd/wemixvisor")).unwrap();
         let place = place.with(".wemixd/wemixvisor/config.toml", "home = '/other'");
         let user_home = place.path("").display().to_string();
         let said = place.refusal(&[("HOME", &user_home)], &[]);
@@ -296,11 +316,15 @@ mod tests {
     fn what_cannot_be_read_is_not_taken_for_missing() {
         let flags = [("home", "h")];
         let place = Place::new();
-        std::fs::create_dir(place.path(CONFIG)).unwrap();
+        fs::create_dir(place.path(CONFIG)).unwrap();
         let error = load(&place.given(&[], &flags)).unwrap_err();
         assert!(matches!(error, LoadError::Unreadable { .. }), "{error}");
         let below_a_file = load(&Place::new().with("f", "").given(&[], &[("home", "f")])).unwrap_err();
-        assert!(matches!(below_a_file, LoadError::Unreadable { .. }), "{below_a_file}");
+        assert!(matches!(below_a_file, LoadError::HomeIsNoDirectory(_)), "{below_a_file}");
+        let place = Place::new();
+        rustix::fs::mkfifoat(rustix::fs::CWD, place.path(CONFIG), 0o600.into()).unwrap();
+        let error = load(&place.given(&[], &flags)).unwrap_err();
+        assert!(matches!(error, LoadError::Pipe(_)), "{error}");
         let said = Place::new().with(CONFIG, b"name = '\xff'").refusal(&[], &flags);
         assert!(said.ends_with("is not UTF-8 text"), "{said}");
         let said = Place::new().with(CONFIG, " ".repeat(MAX_FILE as usize + 1)).refusal(&[], &flags);

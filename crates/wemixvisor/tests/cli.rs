@@ -66,6 +66,8 @@ impl Home {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("wemixvisor"));
         command.args(args).env_clear().env("DAEMON_HOME", self.root()).current_dir(self.dir.path());
+        // Where a program that is built for measuring coverage writes what it counted: without it nothing counts.
+        command.envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)));
         command
     }
 
@@ -227,13 +229,22 @@ fn nonsense_is_refused_with_one_message_and_changes_nothing() {
         (&[&long, "5"], "at most 128"),
         (&["a\u{7}b", "5"], "is made of"),
         (&["v2", "0"], "whole number from 1"),
-        (&["v2", "-5"], "unexpected argument"),
+        (&["v2", "-1"], "whole number from 1"),
         (&["v2", "9223372036854775808"], "whole number from 1"),
+        (&["v2", "1e6"], "whole number from 1"),
+        (&["v2", ""], "whole number from 1"),
         (&["v2", "soon"], "whole number from 1"),
         (&["v2"], "required"),
         (&["v2", "5", "--switch", "soon"], "no switch mode"),
         (&["v2", "5", "--checksum", "sha256:12"], "64 hex digits"),
+        (&["v2", "5", "--switch", "window:0"], "no switch mode"),
+        (&["v2", "5", "--switch", "window:999999999999"], "takes at most 4"),
+        (&["v2", "5", "--switch", ""], "no switch mode"),
+        (&["v2", "5", "--checksum", ""], "--checksum is empty"),
+        (&["v2", "5", "--binaries", " "], "--binaries is empty"),
         (&["v2", "5", "--checksum", "{"], "begins like a JSON object"),
+        (&["v2", "5", "--binaries", "{"], "begins like a JSON object"),
+        (&["v2", "5", "--binaries", "ftp://host/v2"], "http, https and file are known"),
         (&["v2", "5", "--binaries", "here"], "no address"),
         (&["v2", "5", "--colour"], "--colour"),
     ] {
@@ -241,8 +252,27 @@ fn nonsense_is_refused_with_one_message_and_changes_nothing() {
         let ran = home.run(&args);
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}: {}", ran.err);
         assert!(ran.err.contains(part), "{args:?}: {}", ran.err);
+        assert!(!ran.err.contains('\u{7}'), "what was typed cannot ring the bell: {}", ran.err);
         let (code, said) = home.json(&args);
         assert_eq!((code, &said["code"]), (2, &json!("invalid")), "{args:?}");
+    }
+    for (args, part) in [
+        (&["upgrade", "history", "--limit", "0"][..], "1..=1000"),
+        (&["upgrade", "history", "--limit", "1001"], "1..=1000"),
+        (&["logs", "--tail", "0"], "shows nothing"),
+        (&["logs", "--tail", "-1"], "-1"),
+        (&["upgrade", "apply", ""], "must not be empty"),
+        (&["upgrade", "retry", "a\u{1b}[31m"], "is made of"),
+        (&["upgrade", "cancel", ""], "must not be empty"),
+        (&["--set", "foo=bar", "status"], "there is no setting \"foo\""),
+        (&["--set", "node.max_restart=1", "upgrade", "list"], "did you mean node.max_restarts?"),
+        (&["--home", "/", "status"], "must not be the root directory"),
+        (&["--home", "/", "init", "node"], "must not be the root directory"),
+        (&["--config", "none.toml", "status"], "there is no configuration file"),
+    ] {
+        let ran = home.run(args);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains(part) && !ran.err.contains('\u{1b}'), "{args:?}: {}", ran.err);
     }
     assert_eq!(home.supervisor_files(), before);
 }
@@ -339,6 +369,50 @@ fn wrong_settings_are_all_told_at_once() {
     let (code, checked) = home.json(&["config", "validate"]);
     assert_eq!((code, &checked["valid"]), (2, &json!(false)));
     assert_eq!(checked["errors"].as_array().unwrap().len(), 3, "{checked}");
+}
+
+/// A settings file that is none: one sentence, exit code 2, and nothing that waits.
+#[test]
+fn a_settings_file_that_cannot_be_used_is_said_in_one_sentence() {
+    let home = Home::new();
+    let config = home.root().join("wemixvisor/config.toml");
+    let pipe = || rustix::fs::mkfifoat(rustix::fs::CWD, &config, 0o600.into()).unwrap();
+    let make: [(&dyn Fn(), &str); 5] = [
+        (&|| fs::create_dir(&config).unwrap(), "Is a directory"),
+        (&|| fs::write(&config, "#".repeat(10_000_000)).unwrap(), "is larger than 1048576 bytes"),
+        (&|| fs::write(&config, b"\xff\xfe\0").unwrap(), "is not UTF-8 text"),
+        (&pipe, "is a pipe, and must be a file"),
+        (&|| std::os::unix::fs::symlink("config.toml", &config).unwrap(), "symbolic link"),
+    ];
+    for (make, part) in make {
+        make();
+        for args in [&["status"][..], &["start"], &["upgrade", "schedule", "v2", "7"], &["config", "show"]] {
+            let ran = home.run(args);
+            assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}: {}", ran.err);
+            assert!(ran.err.contains(part) && ran.err.lines().count() == 1, "{args:?}: {}", ran.err);
+        }
+        if config.is_dir() { fs::remove_dir(&config) } else { fs::remove_file(&config) }.unwrap();
+    }
+    assert!(!home.plan_file().exists());
+}
+
+#[test]
+fn a_home_that_is_none_is_said_and_nothing_is_made() {
+    let home = Home::bare();
+    let program = home.program("node");
+    for args in [&["status"][..], &["init", "node"], &["start"], &["upgrade", "list"]] {
+        let ran = ran(home.command(args).env("DAEMON_HOME", &program).output().unwrap());
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains("is not a directory") && ran.err.lines().count() == 1, "{}", ran.err);
+    }
+    // Below a directory that nobody may write to.
+    let ran = ran(home.command(&["init", "node"]).env("DAEMON_HOME", "/proc/self/home").output().unwrap());
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+    assert!(ran.err.contains("/proc/self/home") && ran.err.lines().count() == 1, "{}", ran.err);
+    // A path from here is one from here, whatever the home is called by later.
+    let here = crate::ran(home.command(&["init", "node"]).env("DAEMON_HOME", "./there").output().unwrap());
+    assert_eq!(here.code, 0, "{}", here.err);
+    assert!(home.dir.path().join("there/wemixvisor/genesis").is_dir(), "{}", here.out);
 }
 
 #[test]

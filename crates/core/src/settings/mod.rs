@@ -255,6 +255,24 @@ impl Settings {
         self.home.join(self.data_dir.clone().or_else(from_args).unwrap_or_else(|| "data".into()))
     }
 
+    /// A word of warning where the node's own arguments name another data directory than [`Settings::data_dir`]: the
+    /// node follows its arguments, everything else the setting.
+    pub fn other_data_dir<S: AsRef<OsStr>>(&self, node_args: &[S]) -> Option<String> {
+        let set = self.home.join(self.data_dir.as_ref()?);
+        let given = self.home.join(value_of_flag(node_args, "datadir")?);
+        // By their parts: `d/` and `d` are the same.
+        let differ = !set.components().eq(given.components());
+        differ.then(|| {
+            format!(
+                "the node's arguments say --datadir {}, the setting data_dir says {}: the node uses the first, the \
+                 plan file and the node's socket are looked for in the second. Make them the same, or leave data_dir \
+                 unset",
+                given.display(),
+                set.display()
+            )
+        })
+    }
+
     /// The file that takes the node's output: `logs.file` (read from the home), or `logs/node.log` in the
     /// supervisor's own directory.
     pub fn node_log(&self) -> PathBuf {

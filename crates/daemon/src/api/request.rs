@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use wemixvisor_core::near::{did_you_mean, near};
-use wemixvisor_core::plan::Plan;
+use wemixvisor_core::plan::{Plan, SwitchMode};
 use wemixvisor_core::plan_file::{self, PlanFileError};
 
 /// The fields of a request.
@@ -24,6 +24,9 @@ const FIELDS: [&str; 12] = [
 
 /// The fields of `info`, where it is an object.
 const INFO_FIELDS: [&str; 4] = ["description", "binaries", "checksums", "checksum"];
+
+/// From where a program can be fetched.
+const SCHEMES: [&str; 3] = ["https", "http", "file"];
 
 /// What is to be scheduled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +67,21 @@ pub enum BadRequest {
         /// As given.
         checksum: String,
     },
+    /// A source that is there and says nothing: left out of a plan it would be taken for consent.
+    #[error("`{0}` is given but empty: give it a value, or leave it out")]
+    Empty(&'static str),
+    /// A window that begins before the chain does.
+    #[error("a window of {blocks} blocks does not fit before height {height}: it takes at most {}", height - 1)]
+    Window {
+        /// As given.
+        blocks: u64,
+        /// The height it is to end before.
+        height: u64,
+    },
     /// A download that is no address.
-    #[error("the download for {platform}, {address:?}, is no address such as https://host/path")]
+    #[error(
+        "the download for {platform}, {address:?}, is no address such as https://host/path; http, https and file are known"
+    )]
     Address {
         /// Its platform.
         platform: String,
@@ -88,6 +104,12 @@ pub fn read(text: &str) -> Result<Scheduling, BadRequest> {
     if let Some(Value::Object(info)) = fields.get("info") {
         check_fields(info.keys(), &INFO_FIELDS)?;
     }
+    for field in ["binaries", "checksums", "checksum"] {
+        let info = fields.get("info").and_then(|info| info.get(field));
+        if [fields.get(field), info].into_iter().flatten().any(says_nothing) {
+            return Err(BadRequest::Empty(field));
+        }
+    }
     let force = match fields.get("force") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(force)) => *force,
@@ -97,7 +119,21 @@ pub fn read(text: &str) -> Result<Scheduling, BadRequest> {
     let plan = plan_file::parse(text).map_err(in_a_request)?.pop();
     let plan = plan.ok_or_else(|| BadRequest::Plan("there is no plan".into()))?;
     check_sources(&plan)?;
+    if let SwitchMode::Window(blocks) = plan.switch
+        && blocks >= plan.height
+    {
+        return Err(BadRequest::Window { blocks, height: plan.height });
+    }
     Ok(Scheduling { plan, force })
+}
+
+/// An empty text, or an object without entries.
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.trim().is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+        _ => false,
+    }
 }
 
 fn check_fields<'a>(
@@ -132,7 +168,8 @@ fn check_sources(plan: &Plan) -> Result<(), BadRequest> {
         digits.len() == length && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
     };
     let is_address = |text: &String| {
-        text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty())
+        let known = |scheme: &str| SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+        text.split_once("://").is_some_and(|(scheme, rest)| known(scheme) && !rest.is_empty())
     };
     if let Some((platform, checksum)) = plan.info.checksums.iter().find(|(_, sum)| !is_sum(sum)) {
         return Err(BadRequest::Checksum { platform: platform.clone(), checksum: checksum.clone() });
@@ -158,6 +195,11 @@ mod tests {
         assert_eq!(plan.info.description.as_deref(), Some("words"));
         assert_eq!(plan.info.checksums["any"], format!("sha256:{sum}"));
         assert!(!read(r#"{"name": "v2", "height": 7}"#).unwrap().force);
+        for binaries in ["https://h/x", "HTTP://h/x", "file:///opt/v2"] {
+            let text =
+                format!(r#"{{"name": "v2", "height": 7, "switch": "window:6", "binaries": "{binaries}"}}"#);
+            assert_eq!(read(&text).unwrap().plan.info.binaries["any"], binaries);
+        }
     }
 
     #[test]
@@ -175,6 +217,12 @@ mod tests {
             (r#"{"name": "v2", "height": 7, "switch": "soon"}"#, "no switch mode"),
             (r#"{"name": "v2", "height": 7, "checksum": "sha256:12"}"#, "64 hex digits"),
             (r#"{"name": "v2", "height": 7, "binaries": "here"}"#, "no address"),
+            (r#"{"name": "v2", "height": 7, "binaries": "ftp://host/v2"}"#, "http, https and file are known"),
+            (r#"{"name": "v2", "height": 7, "binaries": "https://"}"#, "no address"),
+            (r#"{"name": "v2", "height": 7, "binaries": ""}"#, "`binaries` is given but empty"),
+            (r#"{"name": "v2", "height": 7, "checksum": " "}"#, "`checksum` is given but empty"),
+            (r#"{"name": "v2", "height": 7, "info": {"checksums": {}}}"#, "`checksums` is given but empty"),
+            (r#"{"name": "v2", "height": 7, "switch": "window:7"}"#, "it takes at most 6"),
         ] {
             let said = read(text).unwrap_err().to_string();
             assert!(said.contains(part), "{text}: {said}");

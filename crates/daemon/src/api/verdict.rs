@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use wemixvisor_core::engine::snapshot::{NodeState, NodeView, Snapshot, UpgradeView};
+use wemixvisor_core::engine::snapshot::{NodeState, Snapshot, UpgradeView};
 
 /// A head that has not gone up for so many block times …
 const STILL_BLOCKS: u64 = 20;
@@ -41,7 +41,7 @@ pub(super) fn verdict(snapshot: &Snapshot, supervised: bool) -> (Level, String) 
     if let Some(under_way) = &snapshot.upgrade {
         return (Level::Attention, upgrading(under_way));
     }
-    if let Some((level, text)) = process(&snapshot.node) {
+    if let Some((level, text)) = process(snapshot) {
         return (level, text);
     }
     match trouble(snapshot) {
@@ -71,12 +71,19 @@ fn upgrading(under_way: &UpgradeView) -> String {
     }
 }
 
-/// What there is to say of the process, unless it runs.
-fn process(node: &NodeView) -> Option<(Level, String)> {
-    let last = || node.last_exit.as_ref().map(|exit| format!(": it {}", exit.describe())).unwrap_or_default();
+/// What there is to say of the process, unless it runs. The alert knows why it is down also where no process came
+/// to be.
+fn process(snapshot: &Snapshot) -> Option<(Level, String)> {
+    let node = &snapshot.node;
+    let down = |what: &str| {
+        let last =
+            node.last_exit.as_ref().map(|exit| format!(": it {}", exit.describe())).unwrap_or_default();
+        let alert = snapshot.alerts.get("node_down").cloned();
+        (Level::Down, alert.unwrap_or_else(|| format!("the node is down and {what}{last}")))
+    };
     Some(match node.state {
-        NodeState::Failed => (Level::Down, format!("the node is down and is not started again{}", last())),
-        NodeState::Waiting => (Level::Down, format!("the node is down and will be started again{}", last())),
+        NodeState::Failed => down("is not started again"),
+        NodeState::Waiting => down("will be started again"),
         NodeState::Stopped => (Level::Down, "the node is stopped; to start it: wemixvisor start".into()),
         NodeState::Starting => (Level::Attention, "the node is being started".into()),
         NodeState::Stopping => (Level::Attention, "the node is being stopped".into()),
@@ -119,7 +126,15 @@ fn in_short(kind: &str) -> &'static str {
         "heights_silent" => "no source tells its height",
         "stands_before_height" => "its head stands still just before an upgrade",
         "stalled" => "the chain does not go on after the upgrade",
+        "data_dir" => "its data directory is not the one where plans are looked for",
+        "link" => "`current` does not name the program that runs",
+        "store_gone" => "its journal was moved away",
         "disabled" => "an upgrade is due and upgrades are only watched",
+        "node_down" => "it was down a moment ago",
+        "stop_overdue" => "its stop took too long",
+        "held" => "an upgrade waits for you",
+        "rollback_barred" => "an upgrade cannot be taken back",
+        "stuck" => "an earlier upgrade is stuck",
         _ => "one thing needs you",
     }
 }

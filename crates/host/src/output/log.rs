@@ -109,12 +109,22 @@ fn in_place(policy: &LogPolicy, open: &Open) -> bool {
     (there.dev(), there.ino()) == (ours.dev(), ours.ino())
 }
 
+/// Opens a log for appending, a full one moved away first. Whoever writes to it opens it anew when it is full.
+///
+/// # Errors
+/// Those of the system; the parts that were moved by then stay moved.
+pub fn open(policy: &LogPolicy) -> io::Result<File> {
+    Ok(open_with_room(policy)?.file)
+}
+
+fn open_with_room(policy: &LogPolicy) -> io::Result<Open> {
+    let open = open_file(policy)?;
+    if open.room(policy) == 0 { next_file(policy) } else { Ok(open) }
+}
+
 /// Opens the file, a full one moved away first, and says in it what is missing.
 fn begin(policy: &LogPolicy, lost: Option<&Lost>) -> io::Result<Open> {
-    let mut open = open_file(policy)?;
-    if open.room(policy) == 0 {
-        open = next_file(policy)?;
-    }
+    let mut open = open_with_room(policy)?;
     if let Some(Lost { bytes, error }) = lost {
         let note =
             format!("[wemixvisor: {bytes} bytes of the node's output could not be written: {error}]\n");

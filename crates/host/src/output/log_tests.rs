@@ -29,6 +29,23 @@ fn parts_end_at_line_ends_and_the_oldest_goes() {
 }
 
 #[test]
+fn whoever_opens_a_full_log_gets_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = LogPolicy { path: dir.path().join("own.log"), max_bytes: 4, keep: 2 };
+    open(&policy).unwrap().write_all(b"one").unwrap();
+    open(&policy).unwrap().write_all(b"two").unwrap();
+    assert_eq!(text(&dir, "own.log"), "onetwo", "there was room when it was opened");
+    open(&policy).unwrap().write_all(b"three").unwrap();
+    assert_eq!((text(&dir, "own.log"), text(&dir, "own.log.1")), ("three".into(), "onetwo".into()));
+    open(&policy).unwrap();
+    assert_eq!((text(&dir, "own.log"), text(&dir, "own.log.1")), (String::new(), "three".into()));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    fs::remove_file(&policy.path).unwrap();
+    fs::create_dir(&policy.path).unwrap();
+    assert!(open(&policy).is_err());
+}
+
+#[test]
 fn a_line_without_end_is_cut_and_the_bound_holds() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = log(&dir, 1000, 2);

@@ -1,4 +1,5 @@
-//! The node's output on disk: written by the keeper, read by `logs` and by `run`.
+//! The node's output on disk: written by the keeper, read by `logs` and by `run`. The supervisor's own log is rotated
+//! in the same way.
 
 mod follow;
 mod log;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub use follow::Follow;
 pub(crate) use log::NodeLog;
+pub use log::open;
 pub use tail::tail;
 
 /// The `number`th older part of the log: 1 is the newest of them, 0 the live file itself.

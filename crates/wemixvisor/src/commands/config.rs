@@ -1,11 +1,12 @@
 //! `config`: the settings, shown and checked.
 
 use serde::Serialize;
-use wemixvisor_core::settings::Row;
+use wemixvisor_core::settings::{Row, Settings};
 
-use super::Context;
+use super::{Context, block_on};
 use crate::arguments::Config;
 use crate::failure::Failure;
+use crate::live::Live;
 use crate::render::table::table;
 use crate::settings::{LoadError, Loaded};
 
@@ -48,7 +49,8 @@ fn show(context: &Context, origin: bool) -> Result<u8, Failure> {
     let loaded = context.settings()?;
     let rows = loaded.resolved.rows();
     let line = |row: &Row| {
-        let mut cells = vec![row.key.to_owned(), row.value.clone()];
+        let value = if row.value.is_empty() { "empty" } else { &row.value };
+        let mut cells = vec![row.key.to_owned(), value.to_owned()];
         cells.extend(origin.then(|| row.origin.to_string()));
         cells
     };
@@ -69,7 +71,8 @@ fn validate(context: &Context, file: Option<std::path::PathBuf>) -> Result<u8, F
             let file = loaded.file.display().to_string();
             let what = if loaded.file_found { file.clone() } else { format!("there is no {file}; all else") };
             let mut text = format!("{what} is valid\n");
-            let warnings = warnings(&loaded);
+            let mut warnings = warnings(&loaded);
+            warnings.extend(other_data_dir(context, &loaded.resolved.settings));
             warnings.iter().for_each(|warning| text.push_str(&format!("  note: {warning}\n")));
             let json = ValidateJson { valid: true, file: Some(file), errors: Vec::new(), warnings };
             context.screen.result(&text, &json)?;
@@ -86,6 +89,18 @@ fn validate(context: &Context, file: Option<std::path::PathBuf>) -> Result<u8, F
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The running node's arguments name another data directory. Of a node that does not run they are not known.
+fn other_data_dir(context: &Context, settings: &Settings) -> Option<String> {
+    let live = Live::of(&context.home_of(settings).ok()?);
+    let mut args = Vec::new();
+    // Whoever cannot be asked has nothing to do with the file.
+    let _ = block_on(async {
+        args = live.status().await?.map(|status| status.node.args).unwrap_or_default();
+        Ok(0)
+    });
+    settings.other_data_dir(&args)
 }
 
 fn warnings(loaded: &Loaded) -> Vec<String> {

@@ -13,6 +13,11 @@ struct LogsJson {
 }
 
 pub(super) async fn logs(context: &Context, follow: bool, lines: usize) -> Result<u8, Failure> {
+    if lines == 0 && !follow {
+        return Err(Failure::usage(
+            "--tail 0 without --follow shows nothing: give a number of lines, or add --follow",
+        ));
+    }
     let (loaded, _) = context.home()?;
     let log = loaded.resolved.settings.node_log();
     let unreadable =

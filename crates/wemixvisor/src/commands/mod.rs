@@ -112,11 +112,14 @@ impl Context {
 
     /// The settings, with a word about what is odd in them.
     fn settings(&self) -> Result<Loaded, Failure> {
-        let loaded = self.load(self.global.config.clone())?;
+        Ok(self.with_warnings(self.load(self.global.config.clone())?))
+    }
+
+    fn with_warnings(&self, loaded: Loaded) -> Loaded {
         for warning in &loaded.resolved.warnings {
             self.screen.note(&format!("wemixvisor: {warning}"));
         }
-        Ok(loaded)
+        loaded
     }
 
     /// The settings, with another configuration file than the usual one if one is named.
@@ -137,18 +140,20 @@ impl Context {
     }
 
     /// The settings, the home, and its supervisor. A file that cannot be used does not keep anybody from a
-    /// supervisor that runs: then only the roots are known, and the file's fault is said.
+    /// supervisor that runs: then only what environment and flags tell is known, and the file's fault is said. A
+    /// slip in those two is a slip all the same.
     fn place(&self) -> Result<(Settings, Home, Live), Failure> {
-        let settings = match self.settings() {
-            Ok(loaded) => loaded.resolved.settings,
-            Err(failure) => {
-                let settings = settings::roots(&self.given(None))?;
-                let home = self.home_of(&settings)?;
-                if !home.socket().exists() && lock::holder(home.wemixvisor()).is_none() {
-                    return Err(failure);
-                }
+        let settings = match self.load(self.global.config.clone()) {
+            Ok(loaded) => self.with_warnings(loaded).resolved.settings,
+            Err(error) => {
+                let slip = matches!(error, LoadError::Missing(_));
+                let failure = Failure::from(error);
+                let known = match settings::without_file(&self.given(None)) {
+                    Ok(known) if !slip && self.has_supervisor(&known)? => known,
+                    _ => return Err(failure),
+                };
                 self.screen.note(&format!("wemixvisor: {}", failure.message));
-                settings
+                known
             }
         };
         let home = self.home_of(&settings)?;
@@ -156,7 +161,17 @@ impl Context {
         Ok((settings, home, live))
     }
 
+    fn has_supervisor(&self, settings: &Settings) -> Result<bool, Failure> {
+        let home = self.home_of(settings)?;
+        Ok(home.socket().exists() || lock::holder(home.wemixvisor()).is_some())
+    }
+
     fn home_of(&self, settings: &Settings) -> Result<Home, Failure> {
+        if settings.home.parent().is_none() {
+            return Err(Failure::usage(
+                "the home must not be the root directory /: set DAEMON_HOME or --home to a directory of its own",
+            ));
+        }
         let data = settings.data_dir_for(&self.node_args);
         Home::new(&settings.home, Some(&settings.own_dir()), Some(&data), &settings.name)
             .map_err(|error| Failure::usage(error.to_string()))

@@ -13,7 +13,8 @@ pub(super) async fn restart(context: &Context) -> Result<u8, Failure> {
     let (_, _, live) = context.place()?;
     let before = live.status_now().await?.node.pid;
     context.screen.note(&live.post("/api/v1/node/restart").await?);
-    match follow::node(&live, &context.screen, Until::RunsAnew { before }, LIMIT, || None).await? {
+    let gone = |answers: bool| (!answers).then(follow::supervisor_gone);
+    match follow::node(&live, &context.screen, Until::RunsAnew { before }, LIMIT, gone).await? {
         Watched::Over(status) => {
             let pid = status.node.pid.unwrap_or(0);
             context.screen.result(&format!("the node runs again (pid {pid})"), &status)?;

@@ -20,8 +20,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     let own_program = std::env::current_exe()
         .map_err(|error| Failure::failed(format!("cannot tell where this program lies: {error}")))?;
     let given = context.given(context.global.config.clone());
-    let file = context.global.background.then(|| log::background(&home));
-    let _log = log::start(&settings.logs, &context.global, settings.debug, context.no_color, file);
+    let _log = log::start(&settings, &home, &context.global, context.no_color);
     let start = Start {
         settings,
         home,

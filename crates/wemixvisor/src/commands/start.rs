@@ -1,18 +1,20 @@
 //! `start`: the supervisor in the background.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use wemixvisor_core::engine::snapshot::NodeState;
+use wemixvisor_core::settings::Settings;
 use wemixvisor_daemon::api::wire::Status;
-use wemixvisor_host::durable;
 use wemixvisor_host::home::Home;
+use wemixvisor_host::{durable, output};
 
 use super::{Context, LEFT};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::follow::{self, Until, Watched};
 use crate::live::Live;
 use crate::log;
@@ -20,22 +22,42 @@ use crate::log;
 /// How long a node is waited for to answer. Opening a large database takes a while.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
-/// The supervisor's own log begins anew when it is longer than this, in bytes.
-const MAX_LOG: u64 = 10 * 1024 * 1024;
+/// How long another command that starts or stops is waited for, until it can be seen what came of it.
+const OTHER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// So much of the log's end is looked at for the reason of a supervisor that ended, in bytes.
 const REASON: u64 = 4096;
 
 pub(super) async fn start(context: &Context) -> Result<u8, Failure> {
-    let (_, home, live) = context.place()?;
-    match live.status().await? {
-        Some(status) => start_node(context, &live, &status).await,
-        None => start_supervisor(context, &home, &live).await,
+    let (settings, home, live) = context.place()?;
+    let begun = Instant::now();
+    loop {
+        let tried = match live.status().await? {
+            Some(status) => start_node(context, &live, &status).await?,
+            None => start_supervisor(context, &settings, &home, &live).await?,
+        };
+        match tried {
+            Tried::Ended(code) => return Ok(code),
+            // Another `start` was a moment earlier, or a supervisor is about to end: seen as it is at the next look.
+            Tried::Overtaken(failure) if begun.elapsed() >= OTHER_LIMIT => return Err(failure),
+            Tried::Overtaken(_) => sleep(LOOK_AGAIN).await,
+        }
     }
 }
 
+/// What came of an attempt.
+enum Tried {
+    /// The command is over, with this exit code.
+    Ended(u8),
+    /// Somebody else was faster; what to say where that does not clear up.
+    Overtaken(Failure),
+}
+
 /// A supervisor runs already: its node is started, if it is down.
-async fn start_node(context: &Context, live: &Live, status: &Status) -> Result<u8, Failure> {
+async fn start_node(context: &Context, live: &Live, status: &Status) -> Result<Tried, Failure> {
     let pid = status.supervisor.as_ref().map_or(0, |supervisor| supervisor.pid);
     let given: Vec<String> =
         context.node_args.iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -46,61 +68,93 @@ async fn start_node(context: &Context, live: &Live, status: &Status) -> Result<u
         )));
     }
     let held = status.upgrade.as_ref().is_some_and(|under_way| under_way.held);
-    if status.node.state == NodeState::Running && !held {
+    let running = status.node.state == NodeState::Running && !held;
+    if running && status.node.answering {
         let text = format!("the supervisor (pid {pid}) and the node run already");
         context.screen.result(&text, status)?;
-        return Ok(0);
+        return Ok(Tried::Ended(0));
     }
-    context.screen.note(&live.post("/api/v1/node/start").await?);
-    let until = Until::RunsAnew { before: None };
-    finish(context, follow::node(live, &context.screen, until, ANSWER_LIMIT, || None).await?)
+    if status.shutting_down {
+        return Err(Failure::refused(format!(
+            "the supervisor (pid {pid}) is stopping the node and ends then: nothing new is begun. When it has ended: \
+             wemixvisor start"
+        )));
+    }
+    if running || status.node.state == NodeState::Starting {
+        context.screen.note(&format!("a supervisor runs already (pid {pid})"));
+    } else {
+        match live.post("/api/v1/node/start").await {
+            Ok(message) => context.screen.note(&message),
+            // It has ended between the look and the order.
+            Err(failure) if failure.kind == Kind::NotRunning => return Ok(Tried::Overtaken(failure)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    let gone = |answers: bool| (!answers).then(follow::supervisor_gone);
+    finish(context, follow::node(live, &context.screen, Until::Answers, ANSWER_LIMIT, gone).await?)
 }
 
-async fn start_supervisor(context: &Context, home: &Home, live: &Live) -> Result<u8, Failure> {
+async fn start_supervisor(
+    context: &Context,
+    settings: &Settings,
+    home: &Home,
+    live: &Live,
+) -> Result<Tried, Failure> {
     if !home.wemixvisor().is_dir() {
         let root = home.root().display();
         return Err(Failure::failed(format!(
             "there is no home of a node at {root}; lay it out with: wemixvisor init <binary>"
         )));
     }
-    let log = log::background(home);
-    let (out, begin) = open_log(home, &log)?;
+    let log = log::file(home);
+    let (out, begin) = open_log(home, settings, &log)?;
     let mut child = spawn(context, out)?;
-    let ended = || match child.try_wait() {
-        Ok(Some(status)) => Some(Failure::failed(format!(
-            "the supervisor did not stay up ({status}): {}",
-            reason(&log, begin).unwrap_or_else(|| format!("see {}", log.display()))
-        ))),
-        _ => None,
+    let mut overtaken = None;
+    let ended = |_| {
+        let status = child.try_wait().ok().flatten()?;
+        let failure = did_not_stay(status, reason(&log, begin), &log);
+        // By its exit code: the lock is another's.
+        overtaken = (failure.kind == Kind::Refused).then(|| failure.clone());
+        Some(failure)
     };
-    finish(context, follow::node(live, &context.screen, Until::Answers, ANSWER_LIMIT, ended).await?)
+    match follow::node(live, &context.screen, Until::Answers, ANSWER_LIMIT, ended).await {
+        Err(failure) => overtaken.map(Tried::Overtaken).ok_or(failure),
+        Ok(watched) => finish(context, watched),
+    }
 }
 
-fn finish(context: &Context, watched: Watched<Status>) -> Result<u8, Failure> {
+/// Why the supervisor that was just started is not there.
+fn did_not_stay(status: ExitStatus, reason: Option<String>, log: &Path) -> Failure {
+    let why = reason.unwrap_or_else(|| format!("see {}", log.display()));
+    match status.code() {
+        Some(0) => Failure::failed("the supervisor was told to end meanwhile, and has ended with its node"),
+        Some(code) if code == Kind::Refused as i32 => Failure::refused(why),
+        _ => Failure::failed(format!("the supervisor did not stay up ({status}): {why}")),
+    }
+}
+
+fn finish(context: &Context, watched: Watched<Status>) -> Result<Tried, Failure> {
     match watched {
         Watched::Over(status) => {
             let supervisor = status.supervisor.as_ref().map_or(0, |supervisor| supervisor.pid);
             let node = status.node.pid.unwrap_or(0);
             let text = format!("the node runs (pid {node}), supervised by wemixvisor (pid {supervisor})");
             context.screen.result(&text, &status)?;
-            Ok(0)
+            Ok(Tried::Ended(0))
         }
         Watched::Waits(_) | Watched::Left => {
             context.screen.note("the start goes on without this command; see: wemixvisor status");
-            Ok(LEFT)
+            Ok(Tried::Ended(LEFT))
         }
     }
 }
 
-/// The log, open for appending, and its length so far.
-fn open_log(home: &Home, log: &Path) -> Result<(File, u64), Failure> {
+/// The log, open for appending, and its length so far. A full one is moved away first: the reason of a supervisor
+/// that ends at once is then looked for in the right part.
+fn open_log(home: &Home, settings: &Settings, log: &Path) -> Result<(File, u64), Failure> {
     durable::create_dirs(&home.logs()).map_err(|error| Failure::from_error(&error))?;
-    if fs::metadata(log).is_ok_and(|data| data.len() > MAX_LOG) {
-        // The one before is enough; when it cannot be kept, the log grows on.
-        let _ = fs::rename(log, log.with_extension("log.1"));
-    }
     let open = || -> io::Result<(File, u64)> {
-        let file = OpenOptions::new().create(true).append(true).open(log)?;
+        let file = output::open(&log::policy(home, settings))?;
         let length = file.metadata()?.len();
         Ok((file, length))
     };

@@ -35,13 +35,31 @@ pub(super) async fn status(context: &Context, watch: bool) -> Result<u8, Failure
         let text = draw(context, &status, &home, settings);
         let out = match (context.screen.json, clear) {
             (true, _) => serde_json::to_string(&status).unwrap_or_default() + "\n",
-            (false, true) => format!("{CLEAR}{text}"),
+            (false, true) => format!("{CLEAR}{}", cut(&text, rows())),
             (false, false) => format!("{text}\n"),
         };
         if !context.screen.bytes(out.as_bytes())? {
             return Ok(exit_code(&status));
         }
         tokio::time::sleep(AGAIN_EVERY).await;
+    }
+}
+
+/// The lines of the terminal, where it tells.
+fn rows() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_row)).filter(|rows| *rows > 1)
+}
+
+/// As much of `text` as `rows` lines hold: what matters most stands at its head and must not be scrolled away.
+fn cut(text: &str, rows: Option<usize>) -> String {
+    let lines = text.lines().count();
+    match rows {
+        Some(rows) if lines >= rows => {
+            let kept: String = text.lines().take(rows - 2).flat_map(|line| [line, "\n"]).collect();
+            format!("{kept}... {} more lines: wemixvisor status\n", lines - (rows - 2))
+        }
+        _ => text.into(),
     }
 }
 
@@ -65,4 +83,19 @@ fn draw(context: &Context, status: &Status, home: &Home, settings: &Settings) ->
 
 fn exit_code(status: &Status) -> u8 {
     if status.supervisor.is_some() { 0 } else { Kind::NotRunning as u8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_terminal_shows_the_head_of_the_screen() {
+        let text = "OK\na\nb\nc\n";
+        for rows in [None, Some(5), Some(24)] {
+            assert_eq!(cut(text, rows), text);
+        }
+        assert_eq!(cut(text, Some(4)), "OK\na\n... 2 more lines: wemixvisor status\n");
+        assert_eq!(cut(text, Some(2)), "... 4 more lines: wemixvisor status\n");
+    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, interval};
 
 use super::{Context, LEFT};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::files::Files;
 use crate::live::Live;
 use crate::render::span;
@@ -41,7 +41,14 @@ pub(super) async fn stop(context: &Context) -> Result<u8, Failure> {
         .ok()
         .and_then(Pid::from_raw)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    context.screen.note(&live.post("/api/v1/supervisor/stop").await?);
+    match live.post("/api/v1/supervisor/stop").await {
+        Ok(message) => context.screen.note(&message),
+        // Another stop was a moment earlier: the same end is waited for.
+        Err(failure) if failure.kind == Kind::NotRunning || matches!(live.status().await, Ok(None)) => {
+            context.screen.note("the supervisor is ending already");
+        }
+        Err(failure) => return Err(failure),
+    }
     let over = tokio::select! {
         () = ended(&live, process) => true,
         () = say_so(context) => false,

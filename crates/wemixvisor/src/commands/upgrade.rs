@@ -24,9 +24,6 @@ use crate::render;
 /// Said when the plan file was changed and no supervisor runs.
 const LATER: &str = "no supervisor runs: it is seen by the next one that is started";
 
-/// The most finished upgrades that are shown.
-const MAX_HISTORY: usize = 1000;
-
 /// What an order that only says something prints.
 #[derive(Debug, Serialize)]
 struct MessageJson {
@@ -53,7 +50,7 @@ pub(super) async fn upgrade(context: &Context, command: Upgrade) -> Result<u8, F
         Upgrade::Rollback { no_wait } => {
             carry_out::carry_out(context, &live, "/api/v1/upgrades/rollback", Wanted::Before, no_wait).await
         }
-        Upgrade::History { limit } => history(context, &settings, &home, &live, limit).await,
+        Upgrade::History { limit } => history(context, &settings, &home, &live, limit.into()).await,
     }
 }
 
@@ -180,7 +177,6 @@ async fn history(
     live: &Live,
     limit: usize,
 ) -> Result<u8, Failure> {
-    let limit = limit.clamp(1, MAX_HISTORY);
     let history = match live.get_if_running(&format!("/api/v1/history?limit={limit}")).await? {
         Some(history) => history,
         None => Files::read(home, settings)?.history(limit)?,

@@ -43,30 +43,31 @@ pub fn ended(mark: &Mark, zone: &TimeZone) -> String {
         (None, note) => ("done", note.as_ref()),
     };
     let words = words.map(|words| format!(": {}", harmless(words))).unwrap_or_default();
-    format!("{}  {} {how} ({took}){words}", clock(end, zone), mark.text)
+    let lead = format!("{}  ", clock(end, zone));
+    wrap(&lead, lead.len(), &format!("{} {how} ({took}){words}", mark.text)).trim_end().to_owned()
 }
 
 /// How an upgrade ended, in a sentence or two.
 pub fn outcome(finished: &Finished) -> String {
     let Finished { name, from, to, .. } = finished;
     let down = finished.downtime_ms.map(|ms| format!("; no node ran for {}", span(ms))).unwrap_or_default();
-    let reason = harmless(finished.reason.as_deref().unwrap_or("no reason was recorded"));
+    let sentence = |text: &Option<String>| {
+        let text =
+            text.as_deref().map(|text| text.trim().trim_end_matches('.')).filter(|text| !text.is_empty());
+        harmless(text.unwrap_or("no reason was recorded"))
+    };
+    let (reason, trouble) = (sentence(&finished.reason), sentence(&finished.trouble));
     match finished.outcome.as_str() {
         "committed" => format!("{name} is committed: {to} runs and is proven{down}"),
         "rolled_back" => match &finished.trouble {
             None => format!("{name} was rolled back: {reason}. {from} runs again{down}"),
-            Some(why) => format!(
-                "{name} was rolled back: {reason}. {from} is back, but cannot follow the chain: {}",
-                harmless(why)
+            Some(_) => format!(
+                "{name} was rolled back: {reason}. {from} is back, but cannot follow the chain: {trouble}"
             ),
         },
         "cancelled" => format!("{name} was called off: {reason}. {from} runs on"),
         "rollback_failed" => {
-            let why = finished.trouble.as_deref().unwrap_or("no reason was recorded");
-            format!(
-                "{name} failed: {reason}. Going back failed too, the node does not run: {}",
-                harmless(why)
-            )
+            format!("{name} failed: {reason}. Going back failed too, the node does not run: {trouble}")
         }
         other => format!("{name} ended: {other}"),
     }
@@ -112,6 +113,13 @@ mod tests {
                 Some("a fork"),
                 "v2 was rolled back: it died. genesis is back, but cannot follow the chain: a fork",
             ),
+            (
+                "rolled_back",
+                Some("the hook said no.\n"),
+                None,
+                "v2 was rolled back: the hook said no. genesis runs again; no node ran for 40 ms",
+            ),
+            ("cancelled", Some("  "), None, "v2 was called off: no reason was recorded. genesis runs on"),
             ("cancelled", Some("by hand"), None, "v2 was called off: by hand. genesis runs on"),
             (
                 "rollback_failed",
@@ -140,6 +148,12 @@ mod tests {
         mark.ended = Some(Moment(1012));
         mark.note = Some("swift".into());
         assert_eq!(ended(&mark, &zone), "00:00:01  switch the link done (12 ms): swift");
+        mark.note = Some("a reason in so many words that they do not fit on one line of a terminal".into());
+        assert_eq!(
+            ended(&mark, &zone),
+            "00:00:01  switch the link done (12 ms): a reason in so many words that they do\n          not fit on one \
+             line of a terminal"
+        );
         mark.failed = Some("no space".into());
         assert_eq!(ended(&mark, &zone), "00:00:01  switch the link failed (12 ms): no space");
         let line = checklist(&[mark], Moment(2000), Paint::Plain, &zone);

@@ -127,7 +127,10 @@ fn chain(chain: &Chain, now: Moment) -> Vec<(&'static str, String)> {
     ));
     for source in &chain.sources {
         if let Some(failure) = &source.failure {
-            rows.push(("", format!("silent: {}: {failure}", source.address)));
+            // Most reasons begin with the address.
+            let reason = failure.strip_prefix(source.address.as_str()).map(|reason| reason.trim_start());
+            let reason = reason.map_or_else(|| format!(": {failure}"), |reason| format!(" {reason}"));
+            rows.push(("", format!("silent: {}{reason}", source.address)));
         }
     }
     rows
@@ -188,12 +191,14 @@ fn coming(status: &Status, paint: Paint, zone: &TimeZone) -> Vec<String> {
 /// The alerts, but for those that say what stands elsewhere on the screen.
 fn alerts(status: &Status, paint: Paint) -> Option<String> {
     let only_one = status.upgrades.len() == 1;
+    let is_headline = |text: &str| text == status.headline;
     let shown = |kind: &str| match kind {
         "plan_file" => true,
         "not_ready" | "blocked" | "refused_late" => only_one,
         _ => false,
     };
-    let alerts: Vec<_> = status.alerts.iter().filter(|alert| !shown(&alert.kind)).collect();
+    let alerts: Vec<_> =
+        status.alerts.iter().filter(|alert| !shown(&alert.kind) && !is_headline(&alert.text)).collect();
     if alerts.is_empty() {
         return None;
     }
@@ -205,4 +210,4 @@ fn alerts(status: &Status, paint: Paint) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

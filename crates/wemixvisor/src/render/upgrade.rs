@@ -6,7 +6,7 @@ use wemixvisor_daemon::api::wire::{Finished, Moment, Upgrade, UpgradeStatus};
 
 use super::checklist::{checklist, outcome};
 use super::table::table;
-use super::{date, harmless, number, short_date, span, wrap};
+use super::{date, harmless, minute, number, short_date, span, wrap};
 use crate::screen::{Paint, Tone};
 
 /// The scheduled upgrades as a table.
@@ -22,7 +22,7 @@ pub fn list(upgrades: &[Upgrade], zone: &TimeZone) -> String {
             number(upgrade.height),
             upgrade.switch.clone(),
             upgrade.blocks_left.map_or_else(|| "-".into(), number),
-            upgrade.expected_at.map_or_else(|| "-".into(), |at| short_date(at, zone)),
+            upgrade.expected_at.map_or_else(|| "-".into(), |at| minute(at, zone)),
             readiness_word(upgrade).into(),
         ]
     }));
@@ -42,13 +42,9 @@ fn readiness_word(upgrade: &Upgrade) -> &'static str {
 
 /// One waiting upgrade: when it comes, and whether it is ready.
 pub fn next(upgrade: &Upgrade, now: Moment, paint: Paint, zone: &TimeZone) -> String {
-    let mut text = format!(
-        "{} {} at {} ({})\n",
-        paint.tone(Tone::Strong, "NEXT UPGRADE"),
-        upgrade.name,
-        number(upgrade.height),
-        when_words(&upgrade.switch)
-    );
+    let heading = format!("{} ", paint.tone(Tone::Strong, "NEXT UPGRADE"));
+    let what = format!("{} at {} ({})", upgrade.name, number(upgrade.height), when_words(&upgrade.switch));
+    let mut text = wrap(&heading, 2, &what);
     if let Some(description) = &upgrade.description {
         text.push_str(&wrap("  ", 2, &harmless(description)));
     }
@@ -168,3 +164,6 @@ pub fn history(history: &[Finished], zone: &TimeZone) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,6 +142,18 @@ fn the_data_directory_is_found_in_the_nodes_arguments() {
 }
 
 #[test]
+fn a_data_directory_that_is_named_twice_and_differently_is_warned_of() {
+    let unset = good("", &[("DAEMON_HOME", "/h")], &[]).settings;
+    assert_eq!(unset.other_data_dir(&["--datadir", "/d"]), None);
+    let set = good("", &[("DAEMON_HOME", "/h"), ("DAEMON_DATA_DIR", "node")], &[]).settings;
+    for same in [&["--datadir", "/h/node/"][..], &["--datadir=node"], &["--port", "1"], &[]] {
+        assert_eq!(set.other_data_dir(same), None, "{same:?}");
+    }
+    let said = set.other_data_dir(&["--datadir", "/d"]).unwrap();
+    assert!(said.contains("--datadir /d, the setting data_dir says /h/node:"), "{said}");
+}
+
+#[test]
 fn the_floor_follows_the_role_unless_set() {
     let floor = |env: &[(&str, &str)]| good("", env, &[]).settings.restart_floor();
     assert_eq!(floor(&[]), Duration::ZERO);

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use wemixvisor_core::engine::snapshot::ChainView;
+use wemixvisor_core::engine::snapshot::{ChainView, NodeView};
 use wemixvisor_core::exit::{NodeExit, WaitStatus};
 use wemixvisor_core::time::WallMs;
 use wemixvisor_core::upgrade::Step;
@@ -90,6 +90,48 @@ fn a_node_that_does_not_run_is_down_and_its_last_words_are_said() {
         let explains = matches!(state, NodeState::Failed | NodeState::Waiting);
         assert_eq!(text.contains("Fatal: no such flag"), explains, "{text}");
     }
+}
+
+#[test]
+fn a_node_that_could_not_be_started_is_not_told_by_the_end_of_the_one_before() {
+    let mut snapshot = calm();
+    snapshot.node.state = NodeState::Failed;
+    snapshot.node.last_exit = Some(NodeExit {
+        status: WaitStatus::Exited(0),
+        term_sent: true,
+        kill_sent: false,
+        out_of_memory: false,
+        tail: String::new(),
+    });
+    snapshot.alerts.insert("node_down".into(), "the node could not be started: no such file".into());
+    assert_eq!(said(&snapshot), (Level::Down, "the node could not be started: no such file".into()));
+}
+
+#[test]
+fn every_alert_that_is_raised_has_its_own_few_words() {
+    let kinds = [
+        "plan_file",
+        "settings",
+        "store_failed",
+        "not_ready",
+        "blocked",
+        "refused_late",
+        "upgrade_failed",
+        "heights_silent",
+        "stands_before_height",
+        "stalled",
+        "data_dir",
+        "link",
+        "store_gone",
+        "disabled",
+        "node_down",
+        "stop_overdue",
+        "held",
+        "rollback_barred",
+        "stuck",
+    ];
+    let words: std::collections::BTreeSet<_> = kinds.iter().map(|kind| in_short(kind)).collect();
+    assert_eq!(words.len(), kinds.len(), "{words:?}");
 }
 
 #[test]

@@ -62,6 +62,9 @@ fn body(given: &Schedule) -> Result<Value, Failure> {
         [("binaries", "--binaries", &given.binaries), ("checksums", "--checksum", &given.checksum)]
     {
         if let Some(text) = text {
+            if text.trim().is_empty() {
+                return Err(Failure::usage(format!("{flag} is empty: give it a value, or leave it out")));
+            }
             body.insert(field.into(), by_platform(flag, text)?);
         }
     }

@@ -7,7 +7,7 @@ fn mark(step: &str, text: &str, ended: Option<&str>) -> Value {
 }
 
 /// A validator that is fine, one upgrade ahead.
-fn fine() -> Value {
+pub(crate) fn fine() -> Value {
     json!({
         "verdict": "ok", "headline": "the node runs and follows the chain", "at": "2026-01-31T12:00:00.000Z",
         "supervisor": { "version": "0.1.0", "pid": 41, "started_at": "2026-01-31T08:48:00Z" },
@@ -22,7 +22,7 @@ fn fine() -> Value {
             "lag_ms": 400, "block_time_ms": 1000, "chain_id": 1111,
             "sources": [
                 { "address": "ws://127.0.0.1:8598", "followed": true, "failure": null },
-                { "address": "http://127.0.0.1:8588", "followed": false, "failure": "connection refused" }
+                { "address": "http://127.0.0.1:8588", "followed": false, "failure": "http://127.0.0.1:8588 cannot be reached: connection refused" }
             ]
         },
         "upgrades": [upgrade("v2.0.0", 1500000)],
@@ -31,7 +31,16 @@ fn fine() -> Value {
     })
 }
 
-fn upgrade(name: &str, height: u64) -> Value {
+/// A finished upgrade that was rolled back.
+pub(crate) fn finished(id: u64, fired_at: &str) -> Value {
+    json!({
+        "id": id, "name": "v2.0.0", "height": 1500000, "from": "genesis", "to": "v2.0.0", "sha256": "ab", "head": 1500000,
+        "fired_at": fired_at, "finished_at": "2026-01-30T12:00:05Z", "downtime_ms": 1234,
+        "outcome": "rolled_back", "reason": "prove the new program: it died", "trouble": null, "steps": []
+    })
+}
+
+pub(crate) fn upgrade(name: &str, height: u64) -> Value {
     json!({
         "name": name, "height": height, "switch": "at", "description": null, "binaries": {}, "checksums": {},
         "args": null, "env": {}, "expect_version": null, "fires_at": height, "blocks_left": 265433,
@@ -60,7 +69,8 @@ OK  the node runs and follows the chain
               Gwemix/v0.10.9-stable/linux-amd64/go1.19
   head        1,234,567, 800 ms ago; a block every 1.0 s; 400 ms behind
   source      ws://127.0.0.1:8598
-              silent: http://127.0.0.1:8588: connection refused
+              silent: http://127.0.0.1:8588 cannot be reached: connection
+              refused
 
 NEXT UPGRADE v2.0.0 at 1,500,000 (when the head is there)
   265,433 blocks left, expected Tue 2026-02-03 13:43:53 UTC, in 3 d 1 h
@@ -148,11 +158,7 @@ fn the_last_upgrade_and_a_damaged_plan_file_are_shown() {
     status["upgrades"] = json!([]);
     status["plan_problem"] = json!("line 1: nonsense");
     status["alerts"] = json!([{ "kind": "plan_file", "text": "the plan file cannot be used" }]);
-    status["last_upgrade"] = json!({
-        "id": 7, "name": "v2.0.0", "height": 1500000, "from": "genesis", "to": "v2.0.0", "sha256": "ab", "head": 1500000,
-        "fired_at": "2026-01-30T12:00:00Z", "finished_at": "2026-01-30T12:00:05Z", "downtime_ms": 1234,
-        "outcome": "rolled_back", "reason": "prove the new program: it died", "trouble": null, "steps": []
-    });
+    status["last_upgrade"] = finished(7, "2026-01-30T12:00:00Z");
     let text = shown(status);
     assert!(text.contains("PLAN FILE: line 1: nonsense\n"), "{text}");
     assert!(!text.contains("ALERTS") && !text.contains("no upgrade is scheduled"), "{text}");

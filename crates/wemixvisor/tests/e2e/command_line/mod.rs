@@ -1,6 +1,7 @@
 //! The command line with a supervisor that runs: every command as a person types it and as a script reads it, how
 //! it ends, and what becomes of the work when whoever watches it leaves.
 
+mod at_once;
 mod carrying_out;
 mod leaving;
 mod running;
