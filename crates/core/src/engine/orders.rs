@@ -103,7 +103,7 @@ impl Engine {
     }
 
     fn apply(&mut self, ticket: u64, name: &PlanName, force: bool, out: &mut Decision) -> Answered {
-        if let Some(refusal) = self.refuse_while_busy() {
+        if let Some(refusal) = self.refuse_upgrade() {
             return refusal;
         }
         let Some(scheduled) = self.plans.get(name) else { return Some(Err(self.unknown(name))) };
@@ -117,7 +117,7 @@ impl Engine {
     }
 
     fn retry(&mut self, ticket: u64, name: &PlanName, out: &mut Decision) -> Answered {
-        if let Some(refusal) = self.refuse_while_busy() {
+        if let Some(refusal) = self.refuse_upgrade() {
             return refusal;
         }
         let failed = self.last_upgrade.as_ref().filter(|last| last.outcome != Outcome::Committed);
@@ -161,6 +161,14 @@ impl Engine {
         };
         self.verify(None, Some(last.from.clone()), Why::Ordered, Some(ticket), out);
         None
+    }
+
+    fn refuse_upgrade(&self) -> Option<Answered> {
+        self.refuse_while_busy().or_else(|| {
+            let message = "upgrades are only watched (upgrade.enabled = false): nothing was begun. Set it to true, which \
+                           is in force at once, then order it again";
+            (!self.settings.upgrade.enabled).then(|| refuse(RefusalCode::Conflict, message))
+        })
     }
 
     fn start_ordered(&mut self, now: Now, out: &mut Decision) -> Answered {

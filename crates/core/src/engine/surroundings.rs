@@ -39,7 +39,7 @@ impl Engine {
             Err(problem) => {
                 let text = format!(
                     "no upgrade can be carried out, and no supervisor could start: {problem}. The node runs on; point \
-                     `current` to {own}"
+                     `current` to {own}, or go back with: wemixvisor upgrade rollback"
                 );
                 self.raise("link", text, out);
             }

@@ -1,7 +1,7 @@
 //! When a plan fires: at its height, once, and never on what is not known.
 
-use super::world::{Act, Crash, World, plan, to};
-use crate::engine::port::{Input, Order};
+use super::world::{Act, Crash, World, name, plan, to};
+use crate::engine::port::{Input, Order, RefusalCode};
 use crate::exit::WaitStatus;
 use crate::head::Height;
 use crate::plan::SwitchMode;
@@ -281,6 +281,9 @@ fn while_upgrades_are_switched_off_it_is_only_said() {
     world.run_to_head(130);
     assert!(world.disk.journal.is_empty() && world.has_alert("disabled"));
     assert_eq!(world.launches.len(), 1);
+    for order in [Order::Apply { name: name("v2"), force: true }, Order::Retry(name("v2"))] {
+        assert_eq!(world.refusal(order), RefusalCode::Conflict, "watched, not acted on");
+    }
     world.settings.upgrade.enabled = true;
     world.at(world.now, Act::Settings(Box::new(world.settings.clone())));
     world.run_to("the commit", 30_000, |world| world.disk.history.len() == 1);
