@@ -59,7 +59,7 @@ impl Loop {
     }
 
     /// Runs until the supervisor is to end. `first` is what was decided at the boot and is already written down.
-    pub(crate) async fn run(mut self, first: Vec<Effect>) -> ExitWith {
+    pub(crate) async fn run(&mut self, first: Vec<Effect>) -> ExitWith {
         if let Some(exit) = self.carry_out(first).or_else(|| self.decide_waiting()) {
             return exit;
         }
@@ -82,6 +82,14 @@ impl Loop {
                 return exit;
             }
         }
+    }
+
+    /// Whether an order to end has come that is not decided any more. Nothing is taken in after this.
+    pub(crate) fn told_to_end(&mut self) -> bool {
+        self.mailbox.close();
+        let mut left = std::iter::from_fn(|| self.mailbox.try_recv().ok());
+        left.any(|message| matches!(message, Message::Happened(Input::Shutdown)))
+            || self.waiting.contains(&Input::Shutdown)
     }
 
     /// Answers what can be answered from here; anything else becomes an input.

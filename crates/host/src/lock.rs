@@ -71,7 +71,7 @@ impl SupervisorLock {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) => {
                     let pid = read_pid(&mut file);
-                    if begun.elapsed() >= CHILD_LETS_GO || pid.is_none_or(runs) {
+                    if begun.elapsed() >= CHILD_LETS_GO || pid.is_none_or(is_another) {
                         return Err(LockError::Held { pid, path });
                     }
                     std::thread::sleep(LOOK_EVERY);
@@ -84,8 +84,9 @@ impl SupervisorLock {
     }
 }
 
-fn runs(pid: u32) -> bool {
-    ProcessStat::of(pid).is_ok_and(|stat| !stat.ended())
+/// Whether another process runs under this id. Who has just taken a supervisor's place has its id.
+fn is_another(pid: u32) -> bool {
+    pid != std::process::id() && ProcessStat::of(pid).is_ok_and(|stat| !stat.ended())
 }
 
 /// The process id that the holder of a lock file wrote into it.

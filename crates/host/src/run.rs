@@ -5,7 +5,7 @@
 //! then SIGKILL. When it ends, what it left behind in the group is ended too. The group's id cannot be taken
 //! by a stranger meanwhile: the program is reaped last of all.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::children::{self, Awaited};
 use crate::trial::fault;
 
 /// From SIGTERM to SIGKILL.
@@ -40,7 +41,7 @@ const LAST_WORDS: usize = 1024 * 1024;
 /// What is to be run.
 pub(crate) struct Run<'a> {
     pub program: &'a Path,
-    pub args: &'a [&'a str],
+    pub args: &'a [&'a OsStr],
     pub cwd: &'a Path,
     /// The whole environment: nothing is inherited.
     pub env: &'a [(OsString, OsString)],
@@ -102,8 +103,8 @@ impl Run<'_> {
     fn spawn(&self) -> io::Result<(Group, OwnedFd)> {
         fault("hook.start")?;
         let (ours, theirs) = io::pipe()?;
-        // The command goes out of scope here, and with it our copies of their end of the pipe.
-        let child = Command::new(self.program)
+        let mut command = Command::new(self.program);
+        command
             .args(self.args)
             .current_dir(self.cwd)
             .env_clear()
@@ -111,15 +112,17 @@ impl Run<'_> {
             .stdin(Stdio::null())
             .stdout(theirs.try_clone()?)
             .stderr(theirs)
-            .process_group(0)
-            .spawn()?;
-        Ok((Group { child: Some(child) }, ours.into()))
+            .process_group(0);
+        let started = children::start(|| command.spawn(), |child| Some(child.id()))?;
+        // Their end of the pipe must be closed here, or it never ends.
+        drop(command);
+        Ok((Group { child: Some(started) }, ours.into()))
     }
 }
 
 /// The process group of one started program, whose leader is not reaped yet.
 struct Group {
-    child: Option<Child>,
+    child: Option<(Child, Awaited)>,
 }
 
 impl Group {
@@ -208,14 +211,14 @@ impl Group {
     }
 
     fn pid(&self) -> Option<Pid> {
-        self.child.as_ref().map(Pid::from_child)
+        self.child.as_ref().map(|(child, _)| Pid::from_child(child))
     }
 
     /// Takes the exit status of the leader, which has ended.
     fn reap(&mut self) -> io::Result<std::process::ExitStatus> {
         self.signal(Signal::KILL);
         match self.child.take() {
-            Some(mut child) => child.wait(),
+            Some((mut child, _awaited)) => child.wait(),
             None => Err(io::Error::other("reaped already")),
         }
     }
@@ -224,9 +227,12 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        if let Some(mut child) = self.child.take() {
+        if let Some((mut child, awaited)) = self.child.take() {
             // Whoever dropped the run must not wait for a process that hangs in the kernel.
-            std::thread::spawn(move || child.wait());
+            std::thread::spawn(move || {
+                let _ = child.wait();
+                drop(awaited);
+            });
         }
     }
 }

@@ -170,6 +170,7 @@ impl Engine {
             probe: Probe { asking: false, next: now.mono },
             alerts: Default::default(),
             shutdown: false,
+            giving_way: false,
             ended: false,
             restart_ordered: false,
             unsettled: None,

@@ -5,6 +5,8 @@
 
 mod bad_program;
 mod command_line;
+mod containers;
+mod handing_over;
 mod heights;
 mod interruptions;
 mod plans;
