@@ -133,7 +133,10 @@ impl Loop {
                     tracing::info!("{} is in force from the node's next start on", change.key)
                 }
                 Applies::SupervisorRestart => {
-                    tracing::warn!("{} was changed, but that needs a restart of the supervisor", change.key);
+                    tracing::warn!(
+                        "{} was changed; it takes effect with: wemixvisor restart --supervisor-only",
+                        change.key
+                    );
                 }
             }
         }
