@@ -6,6 +6,7 @@
 mod bad_program;
 mod command_line;
 mod containers;
+mod frozen;
 mod handing_over;
 mod heights;
 mod interruptions;
