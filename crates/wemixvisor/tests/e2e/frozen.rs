@@ -31,8 +31,11 @@ const KEPT: [&str; 9] = [
 /// The records that name the home.
 const RECORDS: [&str; 2] = ["wemixvisor/node.json", "wemixvisor/node-exit.json"];
 
+/// Brings an empty home into a state.
+type BringAbout = fn(&TestHome);
+
 /// The states, and how each comes about.
-const STATES: [(&str, fn(&TestHome)); 6] = [
+const STATES: [(&str, BringAbout); 6] = [
     ("idle", idle),
     ("stopped-for-upgrade", stopped_for_upgrade),
     ("starting-new", starting_new),

@@ -163,6 +163,28 @@ fn e32_a_program_that_ends_at_once_leaves_the_node_to_the_next() {
 }
 
 #[test]
+fn e32_a_program_that_is_gone_when_it_is_wanted_leaves_the_old_one_at_work() {
+    let home = home().with_own_program();
+    let supervisor = home.start();
+    home.sees_head(1);
+    let node = home.node();
+    let before = home.status().unwrap();
+    home.replace_own_program(&Program::bytes("#!/bin/sh\nrm -f \"$0\"\nexit 0\n"));
+    let (code, _) = home.ask("POST", "/api/v1/supervisor/restart", None).unwrap();
+    assert_eq!(code, 202);
+    let status = home.sees("it has begun again", |status| {
+        status["supervisor"]["started_at"] != before["supervisor"]["started_at"]
+    });
+    assert_eq!(status["supervisor"]["pid"], supervisor.pid());
+    assert!(home.supervisor_said().contains("cannot take this supervisor's place"));
+    let head = before["chain"]["head"].as_u64().unwrap();
+    home.sees_head(head + 5);
+    assert!(node.runs() && home.started() == ["1.0.0"]);
+    assert_eq!(supervisor.stop(), 0);
+    assert_eq!(home.signals(node.pid, "SIGTERM"), 1);
+}
+
+#[test]
 fn e32_a_stop_in_the_middle_of_it_is_a_stop() {
     let home = empty_home();
     home.init(&Program::practice("1.0.0").with("--block-time=100ms"));
