@@ -3,7 +3,7 @@
 //! Children come to a process that is number 1 of a container, whenever a parent anywhere in it ends before them; and
 //! to a supervisor that has taken the place of another one in the same process ([`crate::successor`]), which leaves
 //! it its keeper. Nobody else collects them. [`collect_strangers`] does, and leaves alone whoever is waited for by id:
-//! every start in this crate goes through [`start`].
+//! every start in this crate goes through `start`.
 
 use std::collections::BTreeSet;
 use std::io;
