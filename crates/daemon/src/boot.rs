@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use wemixvisor_core::command_line::CommandLine;
 use wemixvisor_core::engine::port::{ExitWith, Input};
@@ -16,6 +16,7 @@ use wemixvisor_core::plan::PlanName;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::target::Target;
 use wemixvisor_core::time::WallMs;
+use wemixvisor_host::children;
 use wemixvisor_host::durable::{self, DurableError};
 use wemixvisor_host::home::Home;
 use wemixvisor_host::hooks;
@@ -24,6 +25,7 @@ use wemixvisor_host::link::{self, LinkError};
 use wemixvisor_host::lock::{LockError, SupervisorLock};
 use wemixvisor_host::memory;
 use wemixvisor_host::store::{Store, StoreError};
+use wemixvisor_host::successor::{self, Successor};
 use wemixvisor_host::trial::{self, crash_point};
 use wemixvisor_host::watch::{FileWatch, WatchError};
 
@@ -50,10 +52,14 @@ const SMALL_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// The hooks of the last supervisor are waited for so long: SIGTERM and SIGKILL need 10 s at most.
 const LEFT_LIMIT: Duration = Duration::from_secs(15);
 
+/// A signal that was caught has its listener told within this time.
+const CAUGHT_ARRIVE: Duration = Duration::from_millis(5);
+
 /// The key of this node's own number.
 const STAGGER: &str = "stagger";
 
 /// What a supervisor is started with.
+#[derive(Clone)]
 pub struct Start {
     /// The settings.
     pub settings: Settings,
@@ -63,8 +69,9 @@ pub struct Start {
     pub node_args: Vec<OsString>,
     /// The environment that the node inherits.
     pub environment: Vec<(OsString, OsString)>,
-    /// This program's own file: the keeper is another mode of it.
-    pub own_program: PathBuf,
+    /// This program's own file and how it was called: the keeper is another mode of it, and what lies there can take
+    /// this supervisor's place.
+    pub successor: Successor,
     /// Whether the node's output also goes to standard output.
     pub mirror_output: bool,
     /// The settings file; it need not exist.
@@ -122,18 +129,29 @@ pub enum BootError {
 /// [`BootError`]: what stands in the way, before anything was started.
 pub fn run(start: Start) -> Result<u8, BootError> {
     let system = |what| move |source| BootError::System { what, source };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(system("start the runtime"))?;
-    let result = runtime.block_on(supervise(start));
-    runtime.shutdown_timeout(LAST_WAIT);
-    result.map(exit_code)
+    loop {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(system("start the runtime"))?;
+        let result = runtime.block_on(supervise(start.clone()));
+        runtime.shutdown_timeout(LAST_WAIT);
+        match result? {
+            ExitWith::Successor => {
+                let error = start.successor.take_over();
+                let program = start.successor.program.display();
+                tracing::error!(
+                    "{program} cannot take this supervisor's place, which goes on itself: {error}"
+                );
+            }
+            exit => return Ok(exit_code(exit)),
+        }
+    }
 }
 
 fn exit_code(exit: ExitWith) -> u8 {
     match exit {
-        ExitWith::Success => 0,
+        ExitWith::Success | ExitWith::Successor => 0,
         ExitWith::Node(WaitStatus::Exited(code)) => u8::try_from(code).unwrap_or(1),
         ExitWith::Node(WaitStatus::Signaled(signal)) => u8::try_from(128 + signal).unwrap_or(1),
         ExitWith::Node(WaitStatus::Unknown) => 1,
@@ -141,7 +159,7 @@ fn exit_code(exit: ExitWith) -> u8 {
 }
 
 async fn supervise(start: Start) -> Result<ExitWith, BootError> {
-    let Start { settings, home, node_args, environment, own_program, mirror_output, config, reload } = start;
+    let Start { settings, home, node_args, environment, successor, mirror_output, config, reload } = start;
     let clock = Clock::start();
     let system = |what| move |source| BootError::System { what, source };
     if !home.wemixvisor().is_dir() {
@@ -150,6 +168,8 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let (tell, mailbox) = mpsc::channel(MAILBOX);
     // Before anything is started: a signal must not find us unprepared.
     listen_to_signals(&tell, &reload).map_err(system("listen to signals"))?;
+    let quits = signal(SignalKind::quit()).map_err(system("listen to signals"))?;
+    collect_strangers().map_err(system("listen to signals"))?;
     let lock = SupervisorLock::acquire(home.wemixvisor())?;
     crash_point("boot.locked");
     write_pid(&home);
@@ -167,7 +187,8 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let left = tokio::task::spawn_blocking(move || {
         tokio::runtime::Handle::current().block_on(end_what_was_left(root));
     });
-    let finding = tokio::spawn(Keeping::find(home.wemixvisor().to_owned(), own_program, log.clone()));
+    let finding =
+        tokio::spawn(Keeping::find(home.wemixvisor().to_owned(), successor.program.clone(), log.clone()));
     // The keeper starts while the store is opened.
     tokio::task::yield_now().await;
     let mut store = Store::open(&home.state())?;
@@ -230,21 +251,47 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let programs =
         Programs::new(home.clone(), environment.clone(), custom_hook, settings.upgrade.version_limit);
     let watching = Watching::new(endpoints, &settings, tell.clone());
-    let handle = Handle { mailbox: tell.clone() };
+    let handle = Handle { mailbox: tell.clone(), successor: Arc::new(successor) };
     let mut presence =
         Presence::begin(lock, home.clone(), handle).map_err(system("open the control socket"))?;
-    tokio::spawn(keeping.clone().listen(events, tell.clone()));
-    tokio::spawn(quit_on_order(keeping.clone()));
+    let listening = tokio::spawn(keeping.clone().listen(events, tell.clone()));
+    tokio::spawn(quit_on_order(quits, keeping.clone()));
     tokio::spawn(stay_small());
     if !state.leftovers.is_empty() {
         keeping.end_leftovers().await;
     }
-    let effects =
-        Effects::new(home.clone(), settings, environment, log, keeping, programs, tell, watching, line);
+    let effects = Effects::new(
+        home.clone(),
+        settings,
+        environment,
+        log,
+        keeping.clone(),
+        programs,
+        tell,
+        watching,
+        line,
+    );
+    let mut engine = Loop::new(core, store, effects, mailbox, clock);
+    // Held back since this process began: the threads that it has by now never get one.
+    successor::release_signals();
     let exit = tokio::select! {
-        exit = Loop::new(core, store, effects, mailbox, clock).run(first.effects) => exit,
+        exit = engine.run(first.effects) => exit,
         never = presence.keep() => match never {},
     };
+    presence.answer_the_last().await;
+    if exit == ExitWith::Successor {
+        successor::hold_signals();
+        // What was caught before that reaches its listener.
+        tokio::time::sleep(CAUGHT_ARRIVE).await;
+        if engine.told_to_end() {
+            successor::pass_on_term();
+        }
+    } else {
+        // From here on a keeper that is gone is no loss.
+        listening.abort();
+        keeping.leave().await;
+    }
+    drop(engine);
     if let Some(mirror) = mirror {
         mirror.finish();
     }
@@ -299,8 +346,22 @@ async fn stay_small() {
     }
 }
 
-async fn quit_on_order(keeping: Keeping) {
-    let Ok(mut quits) = signal(SignalKind::quit()) else { return };
+/// Collects who ends and has nobody else for it: orphans, where this is process 1 of a container, and what another
+/// program that was this process before has started.
+fn collect_strangers() -> std::io::Result<()> {
+    let mut ends = signal(SignalKind::child())?;
+    tokio::spawn(async move {
+        loop {
+            children::collect_strangers();
+            if ends.recv().await.is_none() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn quit_on_order(mut quits: Signal, keeping: Keeping) {
     while quits.recv().await.is_some() {
         tracing::warn!("SIGQUIT is passed on to the node");
         keeping.quit().await;

@@ -60,7 +60,7 @@ impl Loop {
     }
 
     /// Runs until the supervisor is to end. `first` is what was decided at the boot and is already written down.
-    pub(crate) async fn run(mut self, first: Vec<Effect>) -> ExitWith {
+    pub(crate) async fn run(&mut self, first: Vec<Effect>) -> ExitWith {
         if let Some(other) = self.effects.other_data_dir() {
             tracing::warn!("{other}");
         }
@@ -86,6 +86,14 @@ impl Loop {
                 return exit;
             }
         }
+    }
+
+    /// Whether an order to end has come that is not decided any more. Nothing is taken in after this.
+    pub(crate) fn told_to_end(&mut self) -> bool {
+        self.mailbox.close();
+        let mut left = std::iter::from_fn(|| self.mailbox.try_recv().ok());
+        left.any(|message| matches!(message, Message::Happened(Input::Shutdown)))
+            || self.waiting.contains(&Input::Shutdown)
     }
 
     /// Answers what can be answered from here; anything else becomes an input.
@@ -136,7 +144,10 @@ impl Loop {
                     tracing::info!("{} is in force from the node's next start on", change.key)
                 }
                 Applies::SupervisorRestart => {
-                    tracing::warn!("{} was changed, but that needs a restart of the supervisor", change.key);
+                    tracing::warn!(
+                        "{} was changed; it takes effect with: wemixvisor restart --supervisor-only",
+                        change.key
+                    );
                 }
             }
         }

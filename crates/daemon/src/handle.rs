@@ -1,12 +1,17 @@
 //! The way for everybody else to the engine: ask how it stands, order something, hear what happened.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use wemixvisor_core::engine::port::{HistoryEntry, Input, Order, Refused};
+use wemixvisor_core::engine::port::{HistoryEntry, Input, Order, RefusalCode, Refused};
 use wemixvisor_core::engine::snapshot::Snapshot;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::time::WallMs;
+use wemixvisor_host::successor::Successor;
+
+use crate::preparing::said;
 
 /// What lands in the engine's mailbox.
 #[derive(Debug)]
@@ -29,6 +34,7 @@ pub(crate) enum Message {
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(crate) mailbox: mpsc::Sender<Message>,
+    pub(crate) successor: Arc<Successor>,
 }
 
 /// The engine has ended: nobody answers any more.
@@ -95,6 +101,18 @@ impl Handle {
     /// [`Gone`] when it is ending already.
     pub async fn shut_down(&self) -> Result<(), Gone> {
         self.mailbox.send(Message::Happened(Input::Shutdown)).await.map_err(|_| Gone)
+    }
+
+    /// Has the program on the disk take the supervisor's place; the node runs on. Refused when that program could not
+    /// begin.
+    ///
+    /// # Errors
+    /// As [`Handle::order`].
+    pub async fn give_way(&self) -> Result<Result<String, Refused>, Gone> {
+        if let Err(unfit) = self.successor.is_fit().await {
+            return Ok(Err(Refused { code: RefusalCode::NotReady, message: said(&unfit) }));
+        }
+        self.order(Order::ReplaceSupervisor).await
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Gone> {

@@ -26,6 +26,9 @@ const LOST_TRIES: u32 = 3;
 /// What was asked of a keeper that was lost is asked of the next one, if there is one within this time.
 const NEXT_WITHIN: Duration = Duration::from_secs(15);
 
+/// A keeper that is not needed any more ends within milliseconds; this is for a machine that swaps.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
 /// A keeper that cannot be had again is tried for so often.
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
 
@@ -211,6 +214,21 @@ impl Keeping {
     /// Ends what the node left behind.
     pub(crate) async fn end_leftovers(&self) {
         said("the end of leftover processes", self.keeper().end_leftovers().await);
+    }
+
+    /// For a supervisor that ends after its node: what the node left behind is ended, and the keeper is waited for,
+    /// which has its last notes to write. Where this is process 1 of a container, the kernel would kill them.
+    pub(crate) async fn leave(&self) {
+        let keeper = self.keeper();
+        match keeper.state().await {
+            Ok(state) if state.node.is_some() => return,
+            Ok(state) if !state.leftovers.is_empty() => self.end_leftovers().await,
+            _ => {}
+        }
+        keeper.bye().await;
+        if !Keeper::is_gone(&self.shared.dir, GONE_WITHIN).await {
+            tracing::warn!("the node's keeper has not ended within {} s", GONE_WITHIN.as_secs());
+        }
     }
 
     fn keeper(&self) -> Arc<Keeper> {

@@ -7,8 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use wemixvisor_host::durable;
 use wemixvisor_host::home::Home;
 use wemixvisor_host::lock::{LockFile, SupervisorLock};
@@ -19,6 +20,9 @@ use crate::preparing::said;
 
 /// How often it is looked whether all is still there. A command that finds no socket waits a little longer.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// An answer that has been given leaves within this time.
+const ANSWERS_LEAVE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Presence {
     home: Arc<Home>,
@@ -32,6 +36,8 @@ pub(crate) struct Presence {
 
 /// The control socket and who answers on it.
 struct Socket {
+    /// Nothing new is answered when this is dropped.
+    open: Option<oneshot::Sender<Infallible>>,
     serving: JoinHandle<()>,
     file: Option<(u64, u64)>,
 }
@@ -40,7 +46,9 @@ impl Socket {
     fn open(home: &Home, handle: &Handle) -> std::io::Result<Self> {
         let listener = control::bind(home)?;
         let file = identity(home);
-        Ok(Self { serving: tokio::spawn(control::serve(listener, handle.clone())), file })
+        let (open, closed) = oneshot::channel::<Infallible>();
+        let serving = tokio::spawn(control::serve(listener, handle.clone(), async { drop(closed.await) }));
+        Ok(Self { open: Some(open), serving, file })
     }
 
     fn is_in_place(&self, home: &Home) -> bool {
@@ -80,6 +88,12 @@ impl Presence {
             }
             self.problem = problem;
         }
+    }
+
+    /// Whoever has asked is answered before nobody is there any more.
+    pub(crate) async fn answer_the_last(&mut self) {
+        self.socket.open = None;
+        let _ = timeout(ANSWERS_LEAVE, &mut self.socket.serving).await;
     }
 
     /// In words: what cannot be mended.

@@ -1,5 +1,6 @@
 //! host
 
+pub mod children;
 pub mod digest;
 pub mod disk;
 pub mod durable;
@@ -16,5 +17,6 @@ pub mod process;
 pub mod program;
 mod run;
 pub mod store;
+pub mod successor;
 pub mod trial;
 pub mod watch;

@@ -175,7 +175,7 @@ fn take(dir: &Path, file: &File) -> Result<(), LockError> {
             Err(TryLockError::WouldBlock) if begun.elapsed() < LOOKER_LETS_GO => {}
             Err(TryLockError::WouldBlock) => {
                 let written = File::open(path()).ok().and_then(|mut file| read_pid(&mut file));
-                if begun.elapsed() >= CHILD_LETS_GO || written.is_none_or(runs) {
+                if begun.elapsed() >= CHILD_LETS_GO || written.is_none_or(is_another) {
                     return Err(LockError::Held { pid: holder_pid(dir), path: dir.to_owned() });
                 }
             }
@@ -197,6 +197,11 @@ pub(crate) fn is_at(open: &File, path: &Path) -> bool {
         (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
         _ => false,
     }
+}
+
+/// Whether another process runs under this id. Who has just taken a supervisor's place has its id.
+fn is_another(pid: u32) -> bool {
+    pid != std::process::id() && runs(pid)
 }
 
 fn runs(pid: u32) -> bool {

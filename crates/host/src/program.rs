@@ -290,7 +290,7 @@ pub async fn version(
         let room = VERSION_OUTPUT - output.len();
         output.extend_from_slice(&bytes[..bytes.len().min(room)]);
     };
-    let run = run::Run { program: path, args: &["version"], cwd, env, limit };
+    let run = run::Run { program: path, args: &["version".as_ref()], cwd, env, limit };
     let ran = run
         .until_end(&mut keep)
         .await

@@ -10,7 +10,7 @@
 //! also finds what one that was killed left running ([`end_left_running`]). Only what has wiped its environment
 //! *and* lost its parent is not seen.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,6 +27,7 @@ use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::children::{self, Awaited};
 use crate::process::{ProcessStat, group, trees, with_variable};
 use crate::trial::fault;
 
@@ -54,7 +55,7 @@ const LAST_WORDS: usize = 1024 * 1024;
 /// What is to be run.
 pub(crate) struct Run<'a> {
     pub program: &'a Path,
-    pub args: &'a [&'a str],
+    pub args: &'a [&'a OsStr],
     pub cwd: &'a Path,
     /// The whole environment: nothing is inherited.
     pub env: &'a [(OsString, OsString)],
@@ -119,8 +120,8 @@ impl Run<'_> {
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}{}-{number}", place(self.cwd)?, std::process::id());
         let (ours, theirs) = io::pipe()?;
-        // The command goes out of scope here, and with it our copies of their end of the pipe.
-        let child = Command::new(self.program)
+        let mut command = Command::new(self.program);
+        command
             .args(self.args)
             .current_dir(self.cwd)
             .env_clear()
@@ -129,10 +130,12 @@ impl Run<'_> {
             .stdin(Stdio::null())
             .stdout(theirs.try_clone()?)
             .stderr(theirs)
-            .process_group(0)
-            .spawn()?;
-        let since = ProcessStat::of(child.id()).map_or(0, |stat| stat.start_time);
-        Ok((Group { child: Some(child), since, mark: format!("{MARK}={mark}") }, ours.into()))
+            .process_group(0);
+        let started = children::start(|| command.spawn(), |child| Some(child.id()))?;
+        // Their end of the pipe must be closed here, or it never ends.
+        drop(command);
+        let since = ProcessStat::of(started.0.id()).map_or(0, |stat| stat.start_time);
+        Ok((Group { child: Some(started), since, mark: format!("{MARK}={mark}") }, ours.into()))
     }
 }
 
@@ -213,7 +216,7 @@ fn signal_all(members: &impl Fn() -> Vec<u32>, signal: Signal) {
 
 /// All of one started program, whose leader, the first process, is not reaped yet.
 struct Group {
-    child: Option<Child>,
+    child: Option<(Child, Awaited)>,
     /// When the leader started, in clock ticks since boot: nothing of the run is older.
     since: u64,
     /// The variable that all of the run have in their environment.
@@ -289,14 +292,14 @@ impl Group {
     }
 
     fn pid(&self) -> Option<Pid> {
-        self.child.as_ref().map(Pid::from_child)
+        self.child.as_ref().map(|(child, _)| Pid::from_child(child))
     }
 
     /// Takes the exit status of the leader, which has ended.
     fn reap(&mut self) -> io::Result<std::process::ExitStatus> {
         self.signal(Signal::KILL);
         match self.child.take() {
-            Some(mut child) => child.wait(),
+            Some((mut child, _awaited)) => child.wait(),
             None => Err(io::Error::other("reaped already")),
         }
     }
@@ -305,9 +308,12 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        if let Some(mut child) = self.child.take() {
+        if let Some((mut child, awaited)) = self.child.take() {
             // Whoever dropped the run must not wait for a process that hangs in the kernel.
-            std::thread::spawn(move || child.wait());
+            std::thread::spawn(move || {
+                let _ = child.wait();
+                drop(awaited);
+            });
         }
     }
 }

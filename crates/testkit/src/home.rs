@@ -109,6 +109,26 @@ impl TestHome {
         self.wemixvisor().join("upgrades").join(name).join("bin").join(NODE_NAME)
     }
 
+    /// Lets the home have a file of its own of the program that supervises it, `bin/wemixvisor`, which can be replaced.
+    /// Practice nodes that are installed before run another one.
+    #[must_use]
+    pub fn with_own_program(mut self) -> Self {
+        let place = self.root().join("bin/wemixvisor");
+        Program::copy_of(&self.wemixvisor).install(&self.wemixvisor, &place);
+        self.wemixvisor = place;
+        self
+    }
+
+    /// The file of the program that supervises the home.
+    pub fn own_program(&self) -> &Path {
+        &self.wemixvisor
+    }
+
+    /// Puts another program in the place of the one that supervises, by rename.
+    pub fn replace_own_program(&self, program: &Program) {
+        program.install(&self.wemixvisor, &self.wemixvisor);
+    }
+
     /// Puts a hook (`pre-stop`, `pre-upgrade`, `post-upgrade`) of the upgrade `name` in place.
     pub fn hook(&self, name: &str, hook: &str, script: &str) {
         let place = self.wemixvisor().join("upgrades").join(name).join(hook);

@@ -17,6 +17,7 @@
 #![allow(clippy::disallowed_methods)] // Tests have their own clock, files and processes.
 
 mod cli;
+mod container;
 mod home;
 mod http;
 mod journal;
@@ -30,6 +31,7 @@ mod supervisor;
 mod waiting;
 
 pub use cli::Said;
+pub use container::Container;
 pub use home::{NODE_NAME, TestHome};
 pub use journal::Fact;
 pub use node::Node;

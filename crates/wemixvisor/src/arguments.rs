@@ -82,7 +82,11 @@ pub enum Command {
     /// Stop the node and the supervisor; returns when both have ended
     Stop,
     /// Stop the node and start it again; returns when the new process runs
-    Restart,
+    Restart {
+        /// Leave the node alone: the supervisor gives its place to its program as it is on the disk now
+        #[arg(long)]
+        supervisor_only: bool,
+    },
     /// Am I fine, and what comes next?
     Status {
         /// Show it again every second
@@ -274,6 +278,7 @@ mod tests {
             "init x",
             "stop",
             "restart",
+            "restart --supervisor-only",
             "status -w",
             "logs -f -n 5",
             "version",

@@ -12,6 +12,7 @@ mod files;
 mod follow;
 mod live;
 mod log;
+mod own_program;
 mod render;
 mod screen;
 mod settings;

@@ -171,6 +171,7 @@ impl Engine {
             look_at: now.mono,
             alerts: Default::default(),
             shutdown: false,
+            giving_way: false,
             ended: false,
             restart_ordered: false,
             unsettled: None,

@@ -89,6 +89,8 @@ pub struct Engine {
     poll_every: Duration,
     alerts: BTreeMap<&'static str, String>,
     shutdown: bool,
+    /// The program on the disk is to go on in this supervisor's place.
+    giving_way: bool,
     /// The supervisor has been told to end; nothing is decided any more.
     ended: bool,
     /// A restart that was ordered: the node is to be started when it is down.
@@ -155,6 +157,12 @@ impl Engine {
 
     /// What is due by time alone, and what has become possible.
     fn progress(&mut self, now: Now, out: &mut Decision) {
+        if self.giving_way {
+            self.ended = true;
+            out.entries.push(Entry::Facts(Box::new(self.facts())));
+            out.effects.push(Effect::Exit(ExitWith::Successor));
+            return;
+        }
         if let Some(overdue) = self.node.tick(&self.settings.clone(), now.mono, out) {
             self.stop_overdue(overdue, now, out);
         }

@@ -22,7 +22,7 @@ fn done(message: impl Into<String>) -> Answered {
 
 impl Engine {
     pub(super) fn ordered(&mut self, ticket: u64, order: Order, now: Now, out: &mut Decision) -> Answered {
-        if self.shutdown {
+        if self.shutdown || self.giving_way {
             return refuse(RefusalCode::Conflict, "the supervisor is about to end: nothing new is begun");
         }
         match order {
@@ -34,7 +34,25 @@ impl Engine {
             Order::StartNode => self.start_ordered(now, out),
             Order::StopNode => self.stop_ordered(now, out),
             Order::RestartNode => self.restart_ordered(now, out),
+            Order::ReplaceSupervisor => self.replace_ordered(),
         }
+    }
+
+    /// Recovery goes on at every step; only a hook, which is a person's, is not cut off and run twice for it.
+    fn replace_ordered(&mut self) -> Answered {
+        let running = self.upgrade.as_ref().filter(|under_way| {
+            matches!(under_way.step(), Step::PreStop | Step::PreUpgrade | Step::PostUpgrade)
+        });
+        if let Some(under_way) = running {
+            let message = format!(
+                "a hook of upgrade {} runs ({}) and would have to be run again; try it when it is over",
+                under_way.upgrade.switchover.label(),
+                under_way.step()
+            );
+            return refuse(RefusalCode::Conflict, message);
+        }
+        self.giving_way = true;
+        done("the supervisor gives its place to its program as it is on the disk; the node runs on")
     }
 
     fn schedule(&mut self, ticket: u64, plan: Plan, force: bool, out: &mut Decision) -> Answered {

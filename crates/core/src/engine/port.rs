@@ -174,6 +174,8 @@ pub enum Order {
     StopNode,
     /// Stop the node and start it again.
     RestartNode,
+    /// Give the supervisor's place to its program as it is on the disk now; the node runs on.
+    ReplaceSupervisor,
 }
 
 /// Why an order is not carried out.
@@ -296,6 +298,8 @@ pub enum ExitWith {
     Success,
     /// The node's own end.
     Node(crate::exit::WaitStatus),
+    /// Nothing ends: the program on the disk goes on as the supervisor, and the node runs on.
+    Successor,
 }
 
 /// A change of the plan file.

@@ -62,6 +62,7 @@ pub fn router(handle: Handle, about: wire::Supervisor) -> Router {
         .route("/api/v1/history", get(upgrades::history))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/supervisor/stop", post(supervisor::stop))
+        .route("/api/v1/supervisor/restart", post(supervisor::restart))
         .fallback(async || ApiError::not_found("there is no such route"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -41,10 +41,11 @@ pub fn bind(home: &Home) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers on the control socket until it is dropped.
-pub async fn serve(listener: UnixListener, handle: Handle) {
-    // It tries again by itself when it cannot accept, and has no other end.
-    if let Err(error) = axum::serve(listener, api::router(handle, Supervisor::here())).await {
+/// Answers on the control socket until it is over; who has asked by then is still answered.
+pub async fn serve(listener: UnixListener, handle: Handle, over: impl Future<Output = ()> + Send + 'static) {
+    let service = axum::serve(listener, api::router(handle, Supervisor::here()));
+    // It tries again by itself when it cannot accept.
+    if let Err(error) = service.with_graceful_shutdown(over).await {
         tracing::error!("the control socket is no longer served: {error}");
     }
 }

@@ -1,12 +1,14 @@
 #![allow(clippy::disallowed_methods)] // Plain files will do for tests.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use wemixvisor_core::engine::port::{Order, RefusalCode, Refused};
 use wemixvisor_core::engine::snapshot::PlanView;
+use wemixvisor_host::successor::Successor;
 
 use super::*;
 use crate::api::verdict_tests::calm;
@@ -71,6 +73,18 @@ fn answer(order: Order, plans: &mut Vec<PlanView>) -> Result<String, Refused> {
     }
 }
 
+/// The way to the engine; the program on the disk is one that always could begin.
+fn handle(mailbox: mpsc::Sender<Message>, home: &Home) -> Handle {
+    let successor = Successor {
+        program: "/bin/true".into(),
+        args: Vec::new(),
+        check: Vec::new(),
+        environment: Vec::new(),
+        cwd: home.root().into(),
+    };
+    Handle { mailbox, successor: Arc::new(successor) }
+}
+
 /// A home whose supervisor is [`engine`].
 struct Served {
     client: Client,
@@ -83,7 +97,7 @@ impl Served {
         let home = home(dir.path());
         let (mailbox, messages) = mpsc::channel(8);
         tokio::spawn(engine(messages));
-        tokio::spawn(serve(bind(&home).unwrap(), Handle { mailbox }));
+        tokio::spawn(serve(bind(&home).unwrap(), handle(mailbox, &home), std::future::pending()));
         Self { client: Client::new(&home), _dir: dir }
     }
 
@@ -241,7 +255,7 @@ async fn the_socket_is_the_owners_alone_replaces_a_stale_one_and_may_lie_deep() 
     assert_eq!(names, ["wemixvisor.sock"]);
     let (mailbox, messages) = mpsc::channel(8);
     tokio::spawn(engine(messages));
-    tokio::spawn(serve(listener, Handle { mailbox }));
+    tokio::spawn(serve(listener, handle(mailbox, &home), std::future::pending()));
     let health: Value = Client::new(&home).get("/health").await.unwrap();
     assert_eq!(health["status"], "ok");
 }

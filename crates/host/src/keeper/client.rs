@@ -18,6 +18,7 @@ use super::link::{self, Order};
 use super::place::open_log;
 use super::protocol::{Answer, Ask, SpawnFailure};
 use super::{KEEPER_LOCK, KEEPER_LOG, MODE, adopt, launch::NODE_LOCK, records, socket};
+use crate::children;
 use crate::lock::read_pid;
 use crate::process::holders_of_removed;
 use crate::run;
@@ -306,8 +307,19 @@ impl Keeper {
     }
 
     /// Leaves in good order. The keeper ends if no node runs.
-    pub async fn bye(self) {
+    pub async fn bye(&self) {
         let _ = self.order(Ask::Bye).await;
+    }
+
+    /// Waits until no keeper is there in the wemixvisor directory `dir`, at most for `limit`; the answer is whether
+    /// that is so.
+    pub async fn is_gone(dir: &Path, limit: Duration) -> bool {
+        let gone = async {
+            while is_locked(&dir.join(KEEPER_LOCK)).is_ok_and(|locked| locked) {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(limit, gone).await.is_ok()
     }
 
     async fn order(&self, what: Ask) -> Result<(), KeeperError> {
@@ -352,8 +364,11 @@ fn spawn_keeper(dir: &Path, program: &Path, socket: OwnedFd) -> io::Result<()> {
     unsafe {
         command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
     }
-    let mut child = command.spawn()?;
-    tokio::spawn(async move { child.wait().await });
+    let (mut child, awaited) = children::start(|| command.spawn(), tokio::process::Child::id)?;
+    tokio::spawn(async move {
+        let _ = child.wait().await;
+        drop(awaited);
+    });
     Ok(())
 }
 

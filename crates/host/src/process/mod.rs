@@ -99,13 +99,20 @@ pub(crate) fn executable(pid: u32) -> Option<PathBuf> {
 /// The direct children of this process (all threads), living or not yet collected.
 pub(crate) fn own_children() -> Vec<u32> {
     let own = std::process::id();
-    let Ok(text) = fs::read_to_string(format!("/proc/self/task/{own}/children")) else {
+    if !Path::new("/proc/self/task").join(own.to_string()).join("children").exists() {
         // A kernel without CONFIG_PROC_CHILDREN: the long way.
         return every_process()
             .filter(|&pid| ProcessStat::of(pid).is_ok_and(|stat| stat.parent == own))
             .collect();
-    };
-    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };
+    let of_each =
+        threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    of_each
+        .flat_map(|text| {
+            text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+        })
+        .collect()
 }
 
 /// All living processes below `roots`, the roots included.

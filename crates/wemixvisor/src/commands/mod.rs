@@ -25,6 +25,7 @@ use wemixvisor_host::lock;
 use crate::arguments::{self, Arguments, Command, Cut, Global};
 use crate::failure::{Failure, Kind};
 use crate::live::Live;
+use crate::own_program;
 use crate::screen::Screen;
 use crate::settings::{self, Given, LoadError, Loaded};
 
@@ -41,6 +42,8 @@ struct Context {
     /// The environment, as it is passed on to the node.
     environment: Vec<(OsString, OsString)>,
     cwd: PathBuf,
+    /// The name by which this program was called.
+    called: OsString,
     /// What is ours of the command line, without the program's name.
     own_args: Vec<OsString>,
     /// What is the node's.
@@ -61,13 +64,15 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let no_color =
         global.no_color || environment.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
     let screen = Screen::new(global.json, global.quiet, no_color);
-    let own_args = own.into_iter().skip(1).collect();
+    let mut words = own.into_iter();
+    let called = words.next().unwrap_or_default();
+    let own_args = words.collect();
     let context = || -> Result<Context, Failure> {
         let flags = flags(&global)?;
         let cwd = std::env::current_dir().map_err(|error| {
             Failure::failed(format!("the directory in which wemixvisor was started is gone: {error}"))
         })?;
-        Ok(Context { screen, global, flags, environment, cwd, own_args, node_args: node, no_color })
+        Ok(Context { screen, global, flags, environment, cwd, called, own_args, node_args: node, no_color })
     };
     match context().and_then(|context| context.carry_out(arguments.command)) {
         Ok(code) => ExitCode::from(code),
@@ -100,7 +105,8 @@ impl Context {
             Command::Run => run::run(self),
             Command::Start => block_on(start::start(self)),
             Command::Stop => block_on(stop::stop(self)),
-            Command::Restart => block_on(restart::restart(self)),
+            Command::Restart { supervisor_only: false } => block_on(restart::restart(self)),
+            Command::Restart { supervisor_only: true } => block_on(restart::supervisor(self)),
             Command::Status { watch } => block_on(status::status(self, watch)),
             Command::Logs { follow, tail } => block_on(logs::logs(self, follow, tail)),
             Command::Version => block_on(version::version(self)),
@@ -164,6 +170,12 @@ impl Context {
     fn has_supervisor(&self, settings: &Settings) -> Result<bool, Failure> {
         let home = self.home_of(settings)?;
         Ok(home.socket().exists() || lock::holder(home.wemixvisor()).is_some())
+    }
+
+    /// The file of this program.
+    fn own_program(&self) -> Result<PathBuf, Failure> {
+        own_program::path(&self.called, &self.cwd, &self.environment)
+            .map_err(|error| Failure::failed(format!("cannot tell where this program lies: {error}")))
     }
 
     fn home_of(&self, settings: &Settings) -> Result<Home, Failure> {

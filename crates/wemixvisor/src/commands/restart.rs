@@ -1,13 +1,26 @@
-//! `restart`: the node is stopped and started again.
+//! `restart`: the node is stopped and started again; or only the supervisor is replaced.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::time::{Instant, sleep};
+use wemixvisor_daemon::api::wire::{Status, Supervisor};
 
 use super::{Context, LEFT};
 use crate::failure::Failure;
 use crate::follow::{self, Until, Watched};
+use crate::live::Live;
 
 /// How long the new process is waited for: a node may take many minutes to stop in order.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// How long a supervisor is waited for that takes the place of another one: it has a journal to read.
+const PLACE_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often it is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) async fn restart(context: &Context) -> Result<u8, Failure> {
     let (_, _, live) = context.place()?;
@@ -25,4 +38,58 @@ pub(super) async fn restart(context: &Context) -> Result<u8, Failure> {
             Ok(LEFT)
         }
     }
+}
+
+/// `restart --supervisor-only`.
+pub(super) async fn supervisor(context: &Context) -> Result<u8, Failure> {
+    let (_, _, live) = context.place()?;
+    let Some(before) = live.status_now().await?.supervisor else { return Err(live.not_running()) };
+    // Opened before the order: the number cannot have been given to another process yet.
+    let process = i32::try_from(before.pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    context.screen.note(&live.post("/api/v1/supervisor/restart").await?);
+    let status = tokio::select! {
+        status = taken(&live, &before, process) => status?,
+        _ = tokio::signal::ctrl_c() => {
+            context.screen.note("the supervisor is replaced without this command; see: wemixvisor status");
+            return Ok(LEFT);
+        }
+    };
+    let Supervisor { version, pid, .. } = status.supervisor.clone().unwrap_or(before);
+    let node = status.node.pid.map_or("no node runs".into(), |node| format!("the node runs on (pid {node})"));
+    context.screen.result(&format!("wemixvisor {version} supervises now (pid {pid}); {node}"), &status)?;
+    Ok(0)
+}
+
+/// Waits until another supervisor than the one before answers.
+async fn taken(live: &Live, before: &Supervisor, process: Option<OwnedFd>) -> Result<Status, Failure> {
+    let deadline = Instant::now() + PLACE_LIMIT;
+    loop {
+        // One that is just leaving may break off its answer.
+        if let Ok(Some(status)) = live.status().await
+            && status.supervisor.as_ref().is_some_and(|now| now.started_at != before.started_at)
+        {
+            return Ok(status);
+        }
+        if process.as_ref().is_some_and(has_ended) {
+            return Err(Failure::failed(
+                "the new supervisor has ended at once; the node runs on without one. Its log says why. Mend the cause, \
+                 then: wemixvisor start (a service manager does so by itself)",
+            ));
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::failed(format!(
+                "after {} s no new supervisor answers; the node runs on. See the supervisor's log",
+                PLACE_LIMIT.as_secs()
+            )));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
 }

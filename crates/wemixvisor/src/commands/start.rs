@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ fn open_log(home: &Home, settings: &Settings, log: &Path) -> Result<(File, u64),
 #[allow(clippy::disallowed_methods)] // The one process that the command line starts is itself.
 fn spawn(context: &Context, log: File) -> Result<Child, Failure> {
     let failed = |error: io::Error| Failure::failed(format!("cannot start the supervisor: {error}"));
-    let program: PathBuf = std::env::current_exe().map_err(failed)?;
+    let program = context.own_program()?;
     let flags = context.own_args.iter().filter(|word| *word != "start" && *word != "--json");
     Command::new(program)
         .arg("--background")

@@ -62,7 +62,7 @@ const MOMENTS: [(&str, Hold); 6] = [
 ];
 
 #[derive(Clone, Copy)]
-enum Hold {
+pub enum Hold {
     Hook(&'static str),
     OldFlag(&'static str),
     NewFlag(&'static str),
@@ -70,7 +70,7 @@ enum Hold {
 }
 
 /// A home in which the upgrade `v2` at height 50 takes its time in one step.
-fn slow_in(hold: Hold) -> TestHome {
+pub fn slow_in(hold: Hold) -> TestHome {
     let home = empty_home();
     let mut old =
         Program::practice("1.0.0").with("--no-blocks").with("--block-time=100ms").with("--flush-every=1");

@@ -5,8 +5,11 @@
 
 mod bad_program;
 mod command_line;
+mod containers;
 mod files_taken_away;
+mod frozen;
 mod frozen_keeper;
+mod handing_over;
 mod heights;
 mod interruptions;
 mod left_running;

@@ -20,15 +20,54 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-#[test]
-fn c18_killed_at_random_moments() {
+fn rounds(one: impl Fn(&mut fastrand::Rng)) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = number("WEMIXVISOR_SEED").unwrap_or(u64::from(now.subsec_nanos()));
     for round in 0..number("WEMIXVISOR_ROUNDS").unwrap_or(ROUNDS) {
         // Shown when the test fails.
         println!("WEMIXVISOR_SEED={seed}, round {round}");
-        one_round(&mut fastrand::Rng::with_seed(seed.wrapping_add(round)));
+        one(&mut fastrand::Rng::with_seed(seed.wrapping_add(round)));
     }
+}
+
+#[test]
+fn c18_killed_at_random_moments() {
+    rounds(one_round);
+}
+
+#[test]
+fn e32_handed_over_at_random_moments() {
+    rounds(handed_over);
+}
+
+/// The supervisor gives its place to its program 1 to 5 times at any moment of an upgrade. Nobody is killed: a good
+/// program is committed, a bad one rolled back, each node started and stopped as if nothing had been.
+fn handed_over(random: &mut fastrand::Rng) {
+    let home = empty_home();
+    let program = |version| Program::practice(version).with("--block-time=50ms").with("--flush-every=1");
+    home.set("probation.must_advance_within", "30s");
+    home.init(&program("1.0.0"));
+    let bad = random.bool();
+    let new = program("2.0.0");
+    home.install("v2", &if bad { new.with("--fail-start=bad flag") } else { new });
+    home.plan("v2", random.u64(1..6));
+    let watch = LinkWatch::over(&home);
+    let supervisor = home.start();
+    for _ in 0..random.u8(1..6) {
+        wait_until(Instant::now() + Duration::from_millis(random.u64(0..250)));
+        // While it is just being replaced nobody answers; that is asked again.
+        let (code, answer) = home.wait("an answer", || home.ask("POST", "/api/v1/supervisor/restart", None));
+        assert!([202, 409].contains(&code), "{code} {answer}");
+    }
+    judged(&home);
+    let (outcome, programs): (&str, &[&str]) = match bad {
+        true => ("rolled_back", &["1.0.0", "2.0.0", "1.0.0"]),
+        false => ("committed", &["1.0.0", "2.0.0"]),
+    };
+    assert_eq!(home.history()[0]["outcome"], outcome);
+    assert_eq!(home.started(), programs);
+    assert_eq!(supervisor.stop(), 0);
+    watch.never_absent();
 }
 
 fn one_round(random: &mut fastrand::Rng) {

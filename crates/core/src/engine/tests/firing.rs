@@ -61,7 +61,7 @@ fn manual_waits_for_its_order() {
     let mut world = World::with_plans(vec![plan("v2", 110, SwitchMode::Manual)]);
     world.run_to_head(150);
     assert!(world.disk.journal.is_empty());
-    let name = super::world::name("v2");
+    let name = name("v2");
     assert!(world.ask(Order::Apply { name, force: false }).is_ok());
     world.run_to("the commit", 20_000, |world| world.disk.history.len() == 1);
     assert_eq!(fired_at(&world).1, Why::Ordered);
@@ -193,7 +193,7 @@ fn late_plans_can_be_refused() {
         assert!(world.disk.journal.is_empty());
         assert!(world.has_alert("refused_late"));
         assert!(world.snapshot().plans[0].refused);
-        let name = super::world::name("v2");
+        let name = name("v2");
         assert!(world.ask(Order::Apply { name, force: false }).is_ok(), "by order all the same");
         world.run_to("the commit", 30_000, |world| world.disk.outcomes() == [&Outcome::Committed]);
         world.run_for(1_000);

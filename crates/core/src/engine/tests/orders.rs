@@ -1,7 +1,7 @@
 //! Orders: carried out, or refused with a reason; while an upgrade runs, and by hand back and forth.
 
 use super::world::{Act, World, name, plan, to};
-use crate::engine::port::{Order, RefusalCode};
+use crate::engine::port::{ExitWith, Input, Order, RefusalCode};
 use crate::exit::WaitStatus;
 use crate::plan::SwitchMode;
 use crate::target::Target;
@@ -193,4 +193,49 @@ fn a_validators_planned_stop_can_be_called_off_with_its_restart() {
     world.run_for(120_000);
     assert_eq!((world.terminations, world.launches.len()), (0, 1));
     assert!(matches!(world.disk.outcomes()[..], [Outcome::Cancelled { .. }]));
+}
+
+#[test]
+fn a_supervisor_gives_way_at_every_step_but_in_a_hook_and_the_upgrade_goes_on() {
+    use Step::{
+        BackProbation, BackStop, BackSwitch, PostUpgrade, PreStop, PreUpgrade, Probation, Start, Stop, Switch,
+    };
+    let forth = [PreStop, Stop, PreUpgrade, Switch, Start, Probation, PostUpgrade];
+    for step in forth.into_iter().chain([BackStop, BackSwitch, BackProbation]) {
+        let mut world = World::new();
+        world.hooks = Hooks { pre_stop: true, pre_upgrade: true, post_upgrade: true };
+        world.disk.plans = Ok(vec![plan("v2", 110, SwitchMode::At)]);
+        if step.is_back() {
+            world.program("v2").chain_id = 7;
+        }
+        world.boot();
+        world.run_to("the step", 60_000, |world| world.disk.open().is_some_and(|open| open.step == step));
+        let signals = world.terminations;
+        if matches!(step, PreStop | PreUpgrade | PostUpgrade) {
+            assert_eq!(world.refusal(Order::ReplaceSupervisor), RefusalCode::Conflict, "{step}");
+        } else {
+            let ticket = world.order(Order::ReplaceSupervisor);
+            assert!(world.replies[&ticket].is_ok(), "{step}: {:?}", world.replies);
+            assert_eq!((world.exit, world.terminations), (Some(ExitWith::Successor), signals), "{step}");
+        }
+        world.settle(400_000);
+        assert_eq!(world.disk.history.len(), 1, "{step}");
+        let outcome = &world.disk.history[0].outcome;
+        let back = matches!(outcome, Outcome::RolledBack { .. });
+        assert!(if step.is_back() { back } else { *outcome == Outcome::Committed }, "{step}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_supervisor_that_gives_way_leaves_its_node_alone() {
+    let mut world = World::with_plans(vec![]);
+    world.run_for(5_000);
+    let before = world.node.as_ref().map(|node| node.launch);
+    let ticket = world.order(Order::ReplaceSupervisor);
+    assert!(world.replies[&ticket].is_ok());
+    assert_eq!(world.exit, Some(ExitWith::Successor));
+    world.run_for(5_000);
+    assert_eq!((world.node.as_ref().map(|node| node.launch), world.terminations), (before, 0));
+    world.tell(Input::Shutdown);
+    assert_eq!(world.refusal(Order::ReplaceSupervisor), RefusalCode::Conflict, "it is ending");
 }

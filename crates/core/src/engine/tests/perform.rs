@@ -3,7 +3,9 @@
 use super::chain::hash;
 use super::program::OnTerm;
 use super::world::{Due, World};
-use crate::engine::port::{Decision, Effect, Entry, Input, PlanEdit, ProbeFor, Surroundings, Verified, Work};
+use crate::engine::port::{
+    Decision, Effect, Entry, ExitWith, Input, PlanEdit, ProbeFor, Surroundings, Verified, Work,
+};
 use crate::observation::{Answer, Observation};
 use crate::plan::Plan;
 use crate::readiness::{Check, State};
@@ -85,7 +87,9 @@ impl World {
                 self.exit = Some(with);
                 self.engine = None;
                 self.life += 1;
-                if std::mem::take(&mut self.comes_back) {
+                if with == ExitWith::Successor {
+                    self.soon(20, Due::Boot);
+                } else if std::mem::take(&mut self.comes_back) {
                     self.soon(1000, Due::Boot);
                 }
             }

@@ -77,6 +77,7 @@ fn any_order() -> impl Strategy<Value = Order> {
         1 => Just(Order::StartNode),
         1 => Just(Order::StopNode),
         1 => Just(Order::RestartNode),
+        1 => Just(Order::ReplaceSupervisor),
     ]
 }
 

@@ -9,6 +9,8 @@
 //!                                     [--only TEXT]         only the runs whose names hold the text, or the one
 //!                                                           of exactly this name
 //!                                     [--sample N]          so many of them, drawn by the seed
+//!                                     [--seconds N]         none is begun later than this, counted without the
+//!                                                           build; their order is drawn by the seed
 //!                                     [--jobs N] [--program FILE]
 //! ```
 //!
@@ -49,6 +51,7 @@ struct Task {
     seed: u64,
     only: Option<String>,
     sample: Option<usize>,
+    limit: Option<Duration>,
     jobs: usize,
     program: Option<PathBuf>,
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     println!("seed {} (to do it again: --seed {0})", task.seed);
 
+    let until = task.limit.map(|limit| Instant::now() + limit);
     let passed = match as_it_is(&program, &evidence, task.jobs) {
         Ok(passed) => passed,
         Err(report) => {
@@ -79,8 +83,15 @@ fn main() -> ExitCode {
         }
     };
     let runs = runs(&task, &program, &evidence, &passed);
-    let reports = make(&runs, &program, &evidence, task.jobs);
-    if summary(&task, &reports, &evidence) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let reports = make(&runs, &program, &evidence, task.jobs, until);
+    if reports.len() < runs.len() {
+        println!("time is up: {} of {} runs were made", reports.len(), runs.len());
+    }
+    if summary(&task, &reports, &evidence) && !reports.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn read(args: impl Iterator<Item = String>) -> Result<Task, String> {
@@ -92,6 +103,7 @@ fn read(args: impl Iterator<Item = String>) -> Result<Task, String> {
         seed: clock::now_ns() % 1_000_000_000,
         only: None,
         sample: None,
+        limit: None,
         jobs: JOBS,
         program: None,
     };
@@ -107,6 +119,7 @@ fn read(args: impl Iterator<Item = String>) -> Result<Task, String> {
             "--seed" => task.seed = number(value()?)?,
             "--only" => task.only = Some(value()?),
             "--sample" => task.sample = Some(number(value()?)? as usize),
+            "--seconds" => task.limit = Some(Duration::from_secs(number(value()?)?)),
             "--jobs" => task.jobs = number(value()?)?.max(1) as usize,
             "--program" => task.program = Some(value()?.into()),
             other => return Err(format!("{other} is not known")),
@@ -140,7 +153,7 @@ fn as_it_is(
     let cycles =
         Cycle::ALL.map(|cycle| Run { name: format!("{cycle}/as-it-is"), cycle, deed: Deed::Nothing });
     let mut passed = BTreeMap::new();
-    for (run, report) in cycles.iter().zip(make(&cycles, program, evidence, jobs)) {
+    for (run, report) in cycles.iter().zip(make(&cycles, program, evidence, jobs, None)) {
         if report.verdict.is_err() {
             return Err(Box::new(report));
         }
@@ -155,7 +168,7 @@ fn runs(task: &Task, program: &Path, evidence: &Path, passed: &BTreeMap<Cycle, p
     if task.points {
         unmet(program, passed);
         runs.extend(plans::points(passed));
-        let recovered = make(&plans::first_blows(), program, evidence, task.jobs);
+        let recovered = make(&plans::first_blows(), program, evidence, task.jobs, None);
         let passed: Vec<plans::Passages> = recovered.into_iter().map(|report| report.passages).collect();
         runs.extend(plans::recoveries(&passed));
     }
@@ -166,9 +179,9 @@ fn runs(task: &Task, program: &Path, evidence: &Path, passed: &BTreeMap<Cycle, p
         runs.extend(plans::faulty(passed));
     }
     let mut draw = fastrand::Rng::with_seed(task.seed);
-    if let Some(sample) = task.sample {
+    if task.sample.is_some() || task.limit.is_some() {
         draw.shuffle(&mut runs);
-        runs.truncate(sample);
+        runs.truncate(task.sample.unwrap_or(usize::MAX));
     }
     runs.extend(plans::random(task.random, task.seed, Duration::from_secs(3)));
     if let Some(only) = &task.only {
@@ -190,8 +203,8 @@ fn unmet(program: &Path, passed: &BTreeMap<Cycle, plans::Passages>) {
     println!("{} crash points; not passed by an undisturbed cycle: {}", all.len(), unmet.join(", "));
 }
 
-/// Makes all runs, so many at a time; the reports are in the order of the runs.
-fn make(runs: &[Run], program: &Path, evidence: &Path, jobs: usize) -> Vec<Report> {
+/// Makes all runs that can be begun in time, so many at a time; the reports are in the order of the runs.
+fn make(runs: &[Run], program: &Path, evidence: &Path, jobs: usize, until: Option<Instant>) -> Vec<Report> {
     let next = AtomicUsize::new(0);
     let reports: Mutex<Vec<(usize, Report)>> = Mutex::default();
     let begun = Instant::now();
@@ -201,6 +214,9 @@ fn make(runs: &[Run], program: &Path, evidence: &Path, jobs: usize) -> Vec<Repor
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(run) = runs.get(index) else { return };
+                    if until.is_some_and(|until| Instant::now() >= until) {
+                        return;
+                    }
                     let report = run.make(program, evidence);
                     tell(&report, index, runs.len(), begun);
                     reports.lock().expect("nobody panics with it").push((index, report));

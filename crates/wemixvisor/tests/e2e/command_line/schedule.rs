@@ -172,7 +172,7 @@ fn settings_are_shown_checked_and_read_again() {
         "the settings stay as they are",
         "node.max_restarts is in force from now on",
         "logs.keep is in force from the node's next start on",
-        "network was changed, but that needs a restart of the supervisor",
+        "network was changed; it takes effect with: wemixvisor restart --supervisor-only",
     ] {
         home.wait(said, || home.supervisor_said().contains(said).then_some(()));
     }
