@@ -3,12 +3,12 @@
 use super::program::Program;
 use super::world::{Act, Crash, World, name, plan, to};
 use crate::command_line::CommandLine;
-use crate::engine::port::Order;
+use crate::engine::port::{Input, Order};
 use crate::engine::snapshot::NodeState;
 use crate::exit::WaitStatus;
 use crate::plan::SwitchMode;
 use crate::target::Target;
-use crate::upgrade::{Hooks, Outcome, Step};
+use crate::upgrade::{Hooks, Outcome, Record, Step};
 
 /// `v2` does not work and was rolled back.
 fn rolled_back() -> World {
@@ -80,7 +80,7 @@ fn going_back_by_hand_pins_what_is_left_and_hears_of_its_own_node_only() {
     drains(&mut world);
     assert!(world.ask(Order::Rollback).is_ok());
     world.run_to("the drain", 60_000, is_draining);
-    world.tell(crate::engine::port::Input::NodeExited {
+    world.tell(Input::NodeExited {
         launch: u64::MAX,
         exit: crate::exit::NodeExit {
             status: WaitStatus::Exited(0),
@@ -208,4 +208,52 @@ fn an_upgrade_of_a_node_that_is_just_being_started_stops_it_once_it_is_up() {
     assert!(world.disk.open().is_some_and(|open| open.step == Step::Stop), "before NodeUp is heard");
     assert_eq!(world.terminations, 0);
     world.run_to("the commit", 60_000, |world| world.disk.outcomes() == [&Outcome::Committed]);
+}
+
+/// The notes of the steps that were done, as the journal has them.
+fn notes(world: &World, wanted: Step) -> Vec<Option<String>> {
+    let records = world.disk.journal.iter();
+    records
+        .filter_map(|(_, record, _)| match record {
+            Record::Done { step, note } if *step == wanted => Some(note.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_note_is_written_down_where_there_is_one() {
+    let mut world = World::new();
+    world.hooks = Hooks { pre_upgrade: true, post_upgrade: true, ..Hooks::default() };
+    world.hook_runs.insert(Step::PreUpgrade, (20, [Ok("moved 3 files")].into()));
+    world.disk.plans = Ok(vec![plan("v2", 110, SwitchMode::At)]);
+    world.boot();
+    world.run_to("the commit", 60_000, |world| world.disk.history.len() == 1);
+    assert_eq!(notes(&world, Step::PreUpgrade), [Some("moved 3 files".to_owned())]);
+    assert_eq!(notes(&world, Step::PostUpgrade), [None]);
+    assert_eq!(notes(&world, Step::Probation), [None], "everything that was asked was answered");
+}
+
+#[test]
+fn the_news_of_another_switch_is_no_end_of_this_one() {
+    let mut world = World::with_plans(vec![plan("v2", 110, SwitchMode::At)]);
+    let at = |step| move |world: &World| world.disk.open().is_some_and(|open| open.step == step);
+    world.run_to("the switch", 60_000, at(Step::Switch));
+    world.tell(Input::Switched { target: to("v3"), result: Err("not ours".into()) });
+    assert!(at(Step::Switch)(&world), "it waits for its own");
+    world.run_to("the probation", 60_000, at(Step::Probation));
+    world.tell(Input::Switched { target: to("v2"), result: Err("long done".into()) });
+    assert!(at(Step::Probation)(&world), "nothing is switched now");
+    world.run_to("the commit", 60_000, |world| world.disk.outcomes() == [&Outcome::Committed]);
+}
+
+/// Blocks come on the full second and are heard of 2 ms later; rounds of questions go on in between.
+#[test]
+fn the_block_that_proves_the_program_ends_its_probation_at_once() {
+    let mut world = World::new();
+    world.settings.probation.must_be_steady_for = std::time::Duration::from_millis(10);
+    world.disk.plans = Ok(vec![plan("v2", 110, SwitchMode::At)]);
+    world.boot();
+    world.run_to("the commit", 60_000, |world| world.disk.history.len() == 1);
+    assert!(world.now % 1_000 <= 3, "{}", world.now);
 }
