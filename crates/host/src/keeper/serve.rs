@@ -429,15 +429,16 @@ impl Server {
         }
     }
 
-    /// Written down before it is done: if the keeper is killed in between, no keeper after it sends a second one.
+    /// Done, then written down: if the keeper is killed in between, the next one sends a second SIGTERM, which a node
+    /// counts and otherwise ignores. The other way round the node would get none, and in the end SIGKILL.
     fn terminate(&mut self, id: u64) {
-        let first = self.node.as_ref().filter(|node| !node.process.term_sent);
-        if let Some(node) = first {
-            self.note(&NodeProcess { term_sent: true, ..node.process.clone() });
-        }
-        crash_point("keeper.term.noted");
+        let first = self.node.as_ref().is_some_and(|node| !node.process.term_sent);
         let answer = self.with_node(Running::terminate);
         crash_point("keeper.term.sent");
+        if let Some(node) = self.node.as_ref().filter(|_| first) {
+            self.note(&node.process);
+        }
+        crash_point("keeper.term.noted");
         self.send(Some(id), answer);
     }
 

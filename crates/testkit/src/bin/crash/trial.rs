@@ -151,7 +151,7 @@ impl Run {
                     if !world.crashed() {
                         return Ok(begun);
                     }
-                    world.term_in_doubt |= point == "keeper.term.noted" && victims.keeper && !victims.node;
+                    world.term_in_doubt |= point == "keeper.term.sent" && victims.keeper && !victims.node;
                     world.struck(*victims, alone);
                 }
             }

@@ -70,7 +70,7 @@ pub struct World {
     /// What was killed from outside, in order.
     pub kills: Vec<Kill>,
     pub node_killed: bool,
-    /// A keeper died between noting a SIGTERM and sending it (see [`crate::judge`]).
+    /// A keeper died between sending a SIGTERM and writing that down: the next one sends a second.
     pub term_in_doubt: bool,
     pub watch: watch::Watch,
     /// The head at an earlier look, while everything else is settled.
