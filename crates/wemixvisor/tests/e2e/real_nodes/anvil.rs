@@ -95,14 +95,17 @@ fn anvil_a7_heights_that_are_jumped_over() {
     mine(7);
     home.sees("the new program is on probation", |status| status["upgrade"]["step"] == "probation");
     home.has_answered_on_probation();
+    let kept = real.past().head().number;
     mine(5);
     let entry = home.committed("v2");
-    assert_eq!(entry["head"], 15, "{entry:#}");
+    // anvil makes its seven blocks one after the other: any of them from 10 on may be the one that was seen first.
+    let fired = entry["head"].as_u64().unwrap();
+    assert!((10..=15).contains(&fired) && fired <= kept, "{entry:#}");
     // Back and past again (as far as this process has the states): nothing fires anew.
     home.wait("the chain is rewound", || real.ask("anvil_rollback", &json!([3])));
-    home.sees("the head went down", |status| status["chain"]["head"] == 17);
+    home.sees("the head went down", |status| status["chain"]["head"] == kept + 2);
     mine(30);
-    home.sees_head(47);
+    home.sees_head(kept + 32);
     assert_eq!((home.history().len(), home.current().as_deref()), (1, Some("v2")));
     assert_eq!(supervisor.stop(), 0);
     home.is_deserted();
