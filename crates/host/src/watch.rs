@@ -26,9 +26,9 @@ use crate::digest::Digest;
 use crate::durable;
 use crate::program::FileIdentity;
 
-/// With inotify on every directory the poll is only the net under it: once a second is enough, and keeps the
+/// With inotify on every directory the poll is only the net under it: every two seconds is enough, and keeps the
 /// idle supervisor asleep.
-const SAFETY_POLL: Duration = Duration::from_secs(1);
+const SAFETY_POLL: Duration = Duration::from_secs(2);
 
 /// So much of a file is compared, in bytes, and its length: twice what a plan file may have.
 const COMPARED: u64 = 2 * 1024 * 1024;
@@ -74,7 +74,7 @@ impl FileWatch {
     /// or readable. What the files hold when this returns is the beginning: read them after it, and nothing is
     /// missed.
     ///
-    /// A directory that inotify covers is polled once a second (or every `poll_every`, if that is longer); one
+    /// A directory that inotify covers is polled every two seconds (or every `poll_every`, if that is longer); one
     /// that it does not cover, every `poll_every`.
     ///
     /// # Errors
@@ -267,7 +267,7 @@ mod tests {
     use std::time::SystemTime;
 
     const LIMIT: Duration = Duration::from_secs(10);
-    /// The product's own interval; with inotify it becomes a poll once a second.
+    /// The product's own interval; with inotify it becomes a poll every two seconds.
     const RARELY: Duration = Duration::from_millis(300);
 
     fn watch(paths: &[&Path], poll_every: Duration) -> (FileWatch, Receiver<PathBuf>) {
