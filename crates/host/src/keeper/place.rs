@@ -17,7 +17,7 @@ use crate::lock::{is_at, read_pid, write_pid};
 use crate::trial::crash_point;
 
 /// How often it is looked whether all is still there: a supervisor that begins waits 5 s for its keeper.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// How often a lock that somebody may just be looking at is tried, a millisecond apart.
 const LOCK_TRIES: u32 = 50;
