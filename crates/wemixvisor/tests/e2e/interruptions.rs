@@ -235,6 +235,32 @@ fn c23_a_second_supervisor_on_one_home_is_refused_and_names_the_first() {
     home.sees_head(head + 3);
 }
 
+/// `WEMIXVISOR_RACES` makes it more than 6. Each race begins with what the last one's winner, killed or told to end,
+/// has left: a node that runs, or none.
+#[test]
+fn c23_races_of_two_supervisors_have_one_winner_and_one_node() {
+    let races = std::env::var("WEMIXVISOR_RACES").map_or(6, |text| text.parse().unwrap());
+    let home = home_by_order();
+    for race in 0..races {
+        let args = home.node_args(&[]);
+        let mut racers = [(); 2].map(|()| home.spawn(&args, Stdio::null()));
+        let loser = home
+            .wait("one of them gives up", || racers.iter_mut().position(|racer| racer.has_ended().is_some()));
+        assert_eq!(racers[loser].ends(), 4, "race {race}: refused, because of the other");
+        let [first, second] = racers;
+        let mut winner = if loser == 0 { second } else { first };
+        winner.answers();
+        let node = home.node();
+        assert_eq!(home.nodes(), [node.pid], "race {race}");
+        assert_eq!(home.status().unwrap()["supervisor"]["pid"], winner.pid(), "race {race}");
+        match race % 2 {
+            0 => winner.kill(),
+            _ => assert_eq!(winner.stop(), 0, "race {race}"),
+        }
+    }
+    home.judge();
+}
+
 #[test]
 fn c23_two_homes_on_one_data_directory_run_one_node() {
     let (one, other) = (home(), home_by_order());
