@@ -333,6 +333,16 @@ impl TestHome {
         all.into_iter().filter(is_node).collect()
     }
 
+    /// The process id in a file of the wemixvisor directory, such as `keeper.lock`.
+    pub fn pid_in(&self, file: &str) -> Option<u32> {
+        fs::read_to_string(self.wemixvisor().join(file)).ok()?.trim().parse().ok()
+    }
+
+    /// The process id of the keeper, once it has written that down.
+    pub fn keeper(&self) -> u32 {
+        self.wait("the keeper has written its id down", || self.pid_in("keeper.lock"))
+    }
+
     /// Waits until no process has to do with the home any more.
     pub fn is_deserted(&self) {
         self.wait("nothing runs any more", || processes::of(self.root()).is_empty().then_some(()));

@@ -100,14 +100,12 @@ fn e34_process_1_gets_the_node_of_a_killed_keeper_and_still_knows_its_end() {
     let Some(container) = home.start_contained(&[]) else { return };
     home.sees_head(1);
     let node = pid(&home);
-    let keeper = fs::read_to_string(home.wemixvisor().join("keeper.lock")).unwrap();
+    let keeper = home.keeper();
     container.run(&format!("kill -9 {keeper}"));
     home.wait("the node has come to process 1", || {
         container.processes().iter().any(|process| process.pid == node && process.parent == 1).then_some(())
     });
-    home.wait("there is another keeper", || {
-        (fs::read_to_string(home.wemixvisor().join("keeper.lock")).ok()? != keeper).then_some(())
-    });
+    home.wait("there is another keeper", || home.pid_in("keeper.lock").filter(|pid| *pid != keeper));
     let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
     assert_eq!(code, 202);
     home.sees("the next node", |status| {

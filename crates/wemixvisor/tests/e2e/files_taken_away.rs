@@ -11,15 +11,6 @@ use testkit::{Program, Signal, TestHome};
 
 use crate::{empty_home, home, home_by_order};
 
-/// The process id in a file of the wemixvisor directory.
-fn pid_in(home: &TestHome, name: &str) -> Option<u32> {
-    fs::read_to_string(home.wemixvisor().join(name)).ok()?.trim().parse().ok()
-}
-
-fn keeper(home: &TestHome) -> u32 {
-    home.wait("the keeper has written its id down", || pid_in(home, "keeper.lock"))
-}
-
 fn remove(home: &TestHome, names: &[&str]) {
     for name in names {
         fs::remove_file(home.wemixvisor().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -50,9 +41,7 @@ fn a_removed_moved_or_copied_lock_lets_no_second_supervisor_in() {
         let said = home.supervisor_said();
         assert!(said.contains(&format!("(pid {})", first.pid())), "{what}: {said}");
         first.signal(Signal::CONT);
-        home.wait("it is made anew", || {
-            (pid_in(&home, "wemixvisor.lock") == Some(first.pid())).then_some(())
-        });
+        home.wait("it is made anew", || (home.pid_in("wemixvisor.lock") == Some(first.pid())).then_some(()));
         home.wait("that is said", || {
             home.supervisor_said().contains("wemixvisor.lock was removed").then_some(())
         });
@@ -73,7 +62,7 @@ fn a_removed_control_socket_is_made_anew_and_commands_wait_for_it() {
     assert_eq!(status["supervisor"]["pid"], supervisor.pid());
     assert!(home.supervisor_said().contains("wemixvisor.sock was removed"));
     home.wait("so is the pid file", || {
-        (pid_in(&home, "wemixvisor.pid") == Some(supervisor.pid())).then_some(())
+        (home.pid_in("wemixvisor.pid") == Some(supervisor.pid())).then_some(())
     });
     let mode = fs::metadata(home.wemixvisor().join("wemixvisor.sock")).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
@@ -119,20 +108,20 @@ fn a_supervisor_without_a_socket_is_not_taken_for_none() {
 
 /// As the pid file has it.
 fn supervisor_pid(home: &TestHome) -> u32 {
-    pid_in(home, "wemixvisor.pid").unwrap()
+    home.pid_in("wemixvisor.pid").unwrap()
 }
 
 #[test]
 fn a_keeper_without_lock_and_socket_is_found_by_the_next_supervisor() {
     let home = home();
     let supervisor = home.start();
-    let (node, before) = (home.node(), keeper(&home));
+    let (node, before) = (home.node(), home.keeper());
     supervisor.kill();
     remove(&home, &["keeper.lock", "keeper.sock"]);
     let supervisor = home.start();
     let status = home.sees("the node is taken over", |status| status["node"]["pid"] == node.pid);
     assert_eq!(status["node"]["adopted"], json!(true));
-    home.wait("its lock is there again", || (pid_in(&home, "keeper.lock") == Some(before)).then_some(()));
+    home.wait("its lock is there again", || (home.pid_in("keeper.lock") == Some(before)).then_some(()));
     assert_eq!(home.started(), ["1.0.0"]);
     assert_eq!(supervisor.stop(), 0);
     home.is_deserted();
@@ -143,7 +132,7 @@ fn all_locks_sockets_and_records_are_removed_at_once_and_nothing_is_lost() {
     let home = home();
     let first = home.start();
     let node = home.node();
-    let keeper_pid = keeper(&home);
+    let keeper_pid = home.keeper();
     let all = [
         "wemixvisor.lock",
         "wemixvisor.sock",
@@ -161,13 +150,13 @@ fn all_locks_sockets_and_records_are_removed_at_once_and_nothing_is_lost() {
     home.sees("the first answers again", |status| status["supervisor"]["pid"] == first.pid());
     let socket = home.wemixvisor().join("keeper.sock");
     home.wait("the keeper has its files again", || {
-        (socket.exists() && keeper(&home) == keeper_pid).then_some(())
+        (socket.exists() && home.keeper() == keeper_pid).then_some(())
     });
     first.kill();
     remove(&home, &["keeper.sock", "wemixvisor.lock"]);
     let _third = home.start();
     home.sees("the node is taken over", |status| status["node"]["pid"] == node.pid);
-    assert_eq!(keeper(&home), keeper_pid);
+    assert_eq!(home.keeper(), keeper_pid);
     assert_eq!((home.started(), home.nodes()), (vec!["1.0.0".to_owned()], vec![node.pid]));
 }
 

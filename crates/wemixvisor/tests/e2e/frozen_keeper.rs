@@ -14,8 +14,7 @@ fn a_keeper_that_stands_still_costs_the_node_neither_its_sigterm_nor_its_grace()
     let supervisor = home.start();
     home.sees_head(1);
     let node = home.node();
-    let keeper: u32 =
-        std::fs::read_to_string(home.wemixvisor().join("keeper.lock")).unwrap().trim().parse().unwrap();
+    let keeper = home.keeper();
     assert!(processes::signal(keeper, home.root(), Signal::STOP));
     let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
     assert_eq!(code, 202);

@@ -95,7 +95,7 @@ fn one_round(random: &mut fastrand::Rng) {
         println!("  victims {victims:03b}");
         // The node's and the keeper's own deaths are met by a supervisor that lives on, or by the next one.
         if victims & 2 != 0 {
-            kill(&home, pid_in(&home, "keeper.lock"));
+            kill(&home, home.pid_in("keeper.lock"));
         }
         if victims & 4 != 0 {
             kill(&home, node(&home));
@@ -123,10 +123,6 @@ fn kill(home: &TestHome, pid: Option<u32>) {
     if let Some(pid) = pid {
         processes::signal(pid, home.root(), Signal::KILL);
     }
-}
-
-fn pid_in(home: &TestHome, file: &str) -> Option<u32> {
-    fs::read_to_string(home.wemixvisor().join(file)).ok()?.trim().parse().ok()
 }
 
 fn node(home: &TestHome) -> Option<u32> {

@@ -54,13 +54,10 @@ fn e31_a_killed_keeper_costs_the_node_nothing() {
     let _supervisor = home.start();
     home.sees_head(1);
     let node = home.node();
-    let keeper: u32 =
-        fs::read_to_string(home.wemixvisor().join("keeper.lock")).unwrap().trim().parse().unwrap();
+    let keeper = home.keeper();
     assert!(processes::signal(keeper, home.root(), Signal::KILL));
     home.wait("there is another keeper", || {
-        let text = fs::read_to_string(home.wemixvisor().join("keeper.lock")).ok()?;
-        let pid: u32 = text.trim().parse().ok()?;
-        (pid != keeper && processes::runs(pid)).then_some(())
+        home.pid_in("keeper.lock").filter(|pid| *pid != keeper && processes::runs(*pid))
     });
     let head = home.status().unwrap()["chain"]["head"].as_u64().unwrap();
     home.sees_head(head + 3);

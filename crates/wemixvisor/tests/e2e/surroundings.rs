@@ -113,8 +113,7 @@ fn the_floor_of_a_validator_holds_when_supervisor_keeper_and_node_are_killed_at_
     let supervisor = home.start();
     let node = home.node();
     home.sees("it runs", |status| status["node"]["pid"] == json!(node.pid));
-    let keeper: u32 =
-        fs::read_to_string(home.wemixvisor().join("keeper.lock")).unwrap().trim().parse().unwrap();
+    let keeper = home.keeper();
     for pid in [supervisor.pid(), keeper, node.pid] {
         assert!(processes::signal(pid, home.root(), Signal::KILL));
     }

@@ -284,8 +284,7 @@ impl World {
     }
 
     fn keeper_pid(&self) -> Option<u32> {
-        let text = fs::read_to_string(self.home.wemixvisor().join("keeper.lock")).ok()?;
-        let pid = text.trim().parse().ok()?;
+        let pid = self.home.pid_in("keeper.lock")?;
         processes::command_line(pid).contains(" keeper ").then_some(pid)
     }
 
