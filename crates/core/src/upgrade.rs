@@ -24,6 +24,10 @@ use crate::target::Target;
 use crate::time::WallMs;
 use crate::trigger::Why;
 
+/// The clocks of a probation begin anew with a supervisor that comes back to it, which did not see the first answers;
+/// but only so often: a supervisor that is lost again and again must not keep a bad program for ever.
+pub const MAX_PROOFS: u32 = 3;
+
 /// A new program is started at most so often in one upgrade: a supervisor that is itself killed again and
 /// again must not try a bad program for ever.
 pub const MAX_STARTS: u32 = 3;
@@ -228,6 +232,10 @@ pub struct Upgrade {
     pub starts: u32,
     /// How often the current step has failed and is tried again.
     pub tries: u32,
+    /// How often the clocks of the probation under way were begun.
+    pub proofs: u32,
+    /// When they were begun last.
+    pub proving_since: WallMs,
     /// Why it goes back, once it does.
     pub failure: Option<String>,
     /// The steps so far, for people.
@@ -288,7 +296,16 @@ impl Upgrade {
     /// An upgrade that has just fired, before its first step.
     pub fn new(switchover: Switchover) -> Self {
         let step = if switchover.hooks.pre_stop { Step::PreStop } else { Step::Stop };
-        Self { switchover, step, starts: 0, tries: 0, failure: None, marks: Vec::new() }
+        Self {
+            switchover,
+            step,
+            starts: 0,
+            tries: 0,
+            proofs: 0,
+            proving_since: WallMs(0),
+            failure: None,
+            marks: Vec::new(),
+        }
     }
 
     /// The program that belongs to the current step: the one that runs, or is to run, in it.
@@ -316,7 +333,11 @@ impl Upgrade {
             Record::Finished(_) => {}
             Record::Started { step } => {
                 if self.step != *step {
-                    self.tries = 0;
+                    (self.tries, self.proofs) = (0, 0);
+                }
+                if matches!(step, Step::Probation | Step::BackProbation) && self.proofs < MAX_PROOFS {
+                    self.proofs += 1;
+                    self.proving_since = at;
                 }
                 self.starts += u32::from(*step == Step::Start);
                 self.step = *step;

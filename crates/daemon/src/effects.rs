@@ -146,6 +146,15 @@ impl Effects {
         None
     }
 
+    /// Whether there is a program to be started.
+    pub(crate) fn can_start(&self, target: &Target) -> Result<(), String> {
+        let program = self.home.program(target);
+        match program.is_file() {
+            true => Ok(()),
+            false => Err(format!("there is no program at {}", program.display())),
+        }
+    }
+
     /// Forces a switched link to the disk. No record that is forced may speak of a switch that is not.
     pub(crate) fn force_link(&mut self) -> Result<(), DurableError> {
         if self.link_unforced {

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use wemixvisor_core::engine::Engine;
-use wemixvisor_core::engine::port::{Decision, Effect, Entry, Event, ExitWith, HistoryEntry, Input, Refused};
+use wemixvisor_core::engine::port::{
+    Decision, Effect, Entry, Event, ExitWith, HistoryEntry, Input, Order, RefusalCode, Refused,
+};
 use wemixvisor_core::engine::snapshot::Snapshot;
 use wemixvisor_core::settings::{Applies, Settings};
 use wemixvisor_host::digest::Digest;
@@ -100,6 +102,19 @@ impl Loop {
     fn open(&mut self, message: Message) -> Option<Input> {
         match message {
             Message::Happened(input) => return Some(input),
+            Message::Ordered { reply, .. } if self.retry_at.is_some() => {
+                let message =
+                    "decisions cannot be written down now, so nothing is ordered; see: wemixvisor status";
+                let refused = Refused { code: RefusalCode::Failed, message: message.into() };
+                // Whoever asked may have gone.
+                drop(reply.send(Err(refused)));
+            }
+            Message::Ordered { order: Order::RestartNode, reply }
+                if let Err(problem) = self.effects.can_start(self.core.target()) =>
+            {
+                let message = format!("the node was not stopped: {problem}");
+                drop(reply.send(Err(Refused { code: RefusalCode::NotReady, message })));
+            }
             Message::Ordered { order, reply } => {
                 self.last_ticket += 1;
                 self.tickets.insert(self.last_ticket, reply);

@@ -105,6 +105,15 @@ impl Engine {
             engine.event(&mut out, "system", "arguments_changed", text, serde_json::json!({}));
         }
         engine.line = line;
+        if let (Some(_), Some(before)) = (&boot.running, &boot.facts.given)
+            && *before != engine.given_line
+        {
+            let text = "the node that runs was started with other arguments than this supervisor was given: the new ones \
+                        are used from its next start on. If that is not meant: wemixvisor stop, then start with the \
+                        right ones"
+                .to_owned();
+            engine.raise("arguments", text, &mut out);
+        }
         let boot_plans = boot.plans.clone();
         let folded = match &boot.journal {
             Err(problem) => Err(problem.clone()),
@@ -259,7 +268,9 @@ impl Engine {
             Step::Stop if runs.is_none() || runs_the(&order.from) => self.act(now, out),
             Step::PreUpgrade | Step::Switch | Step::BackSwitch if runs.is_none() => self.act(now, out),
             Step::Start if runs_the(&order.to) => self.end(Ended::Done(None), now, out),
-            Step::Probation | Step::PostUpgrade if runs_the(&order.to) => self.act(now, out),
+            // Written down, because it is not done for ever.
+            Step::Probation if runs_the(&order.to) => self.begin(Step::Probation, now, out),
+            Step::PostUpgrade if runs_the(&order.to) => self.act(now, out),
             // The operator is still waited for, and waiting is no start.
             Step::Start if runs.is_none() && !self.settings.upgrade.restart_after_upgrade => {
                 self.act(now, out)
@@ -268,7 +279,7 @@ impl Engine {
                 self.new_program_down(boot, now, out)
             }
             Step::BackStart if runs_the(&order.from) => self.end(Ended::Done(None), now, out),
-            Step::BackProbation if runs_the(&order.from) => self.act(now, out),
+            Step::BackProbation if runs_the(&order.from) => self.begin(Step::BackProbation, now, out),
             Step::BackStart | Step::BackProbation if runs.is_none() => self.begin(Step::BackStart, now, out),
             _ => stranger(self, out),
         }

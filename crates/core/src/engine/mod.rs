@@ -207,6 +207,8 @@ impl Engine {
         self.node_failed = None;
         self.clear("node_down", out);
         self.clear("stop_overdue", out);
+        self.clear("arguments", out);
+        out.entries.push(Entry::Facts(Box::new(self.facts())));
         let program = self
             .node
             .up()
@@ -371,6 +373,7 @@ impl Engine {
             reference: self.reference_below(u64::MAX),
             block_time_ms: self.heights.block_time().map(millis),
             line,
+            given: Some(self.given_line.clone()),
             plans: self.plans.known(),
         }
     }

@@ -84,7 +84,7 @@ impl Engine {
         if let Some(refusal) = self.refuse_pinned(name, force) {
             return refusal;
         }
-        let head = self.heights.highest().unwrap_or(0);
+        let head = self.heights.highest().max(self.reference.head).unwrap_or(0);
         if !force && firing_height(&plan, self.stagger).is_some_and(|firing| firing <= head) {
             let reached = match *height <= head {
                 true => format!("height {height} has passed"),
@@ -173,8 +173,16 @@ impl Engine {
         }
         let last = self.last_committed.clone().filter(|last| last.plan.is_some() && last.to == self.target);
         let Some(last) = last else {
-            let message =
-                format!("{} runs, and no upgrade led to it: there is nothing to go back to", self.target);
+            let gone_back = self.last_committed.as_ref().is_some_and(|last| last.plan.is_none());
+            let message = match gone_back {
+                true => format!(
+                    "{} runs since the last one was gone back on: there is nothing further back",
+                    self.target
+                ),
+                false => {
+                    format!("{} runs, and no upgrade led to it: there is nothing to go back to", self.target)
+                }
+            };
             return refuse(RefusalCode::NotFound, message);
         };
         self.verify(None, Some(last.from.clone()), Why::Ordered, Some(ticket), out);

@@ -301,6 +301,9 @@ impl Engine {
                 );
                 self.raise_once("disabled", text, out);
             }
+            Some((plan, _)) if self.alerts.contains_key("store_gone") => {
+                self.block(&plan, "state.db is not in its place, see the other alert", now, out);
+            }
             found => {
                 self.clear("disabled", out);
                 if let Some((plan, why)) = found {

@@ -436,6 +436,8 @@ pub struct Facts {
     pub block_time_ms: Option<u64>,
     /// The command line that a plan brought, and the one it replaced.
     pub line: Option<LineOverride>,
+    /// The command line that the last supervisor was given for the node.
+    pub given: Option<CommandLine>,
     /// The plans as last read: what is found of them again is no news.
     pub plans: Vec<Plan>,
 }

@@ -121,8 +121,11 @@ impl Engine {
         {
             scheduled.blocked = None;
         }
-        let at =
-            switchover.head.map_or_else(|| "an unknown head".into(), |head| format!("head {}", head.height));
+        let at = match (switchover.head, self.reference.head) {
+            (Some(head), _) => format!("head {}", head.height),
+            (None, Some(before)) => format!("head {before}, as it was last seen"),
+            (None, None) => "an unknown head".into(),
+        };
         let data = json!({ "name": label, "height": height, "head": switchover.head, "why": switchover.why });
         self.event(out, "upgrades", "upgrade_triggered", format!("upgrade {label} begins at {at}"), data);
         out.entries
@@ -228,10 +231,13 @@ impl Engine {
     }
 
     fn begin_probation(&mut self, expectation: Expectation, now: Now) {
-        let since = self.node.up().map_or(now.mono, |up| up.since);
-        // A supervisor that comes back to a probation begins its clocks anew: it did not see the first answers.
-        let since = if self.node.up().is_some_and(|up| up.adopted) { now.mono } else { since };
+        let up = self.node.up().map(|up| (up.since, up.adopted));
         if let Some(under_way) = &mut self.upgrade {
+            let running = now.wall.since(under_way.upgrade.proving_since);
+            let since = match up {
+                Some((since, false)) => since,
+                _ => MonoMs(now.mono.0.saturating_sub(crate::time::millis(running))),
+            };
             let order = &under_way.upgrade.switchover;
             let block_time = order.block_time_ms.map(Duration::from_millis);
             under_way.probation =

@@ -38,6 +38,9 @@ pub(super) fn verdict(snapshot: &Snapshot, supervised: bool) -> (Level, String) 
     if !supervised {
         return unsupervised(snapshot.node.pid);
     }
+    if let (Some(text), None) = (snapshot.alerts.get("store_failed"), snapshot.node.pid) {
+        return (Level::Down, text.clone());
+    }
     if let Some(under_way) = &snapshot.upgrade {
         return (Level::Attention, upgrading(under_way));
     }
@@ -127,6 +130,7 @@ fn in_short(kind: &str) -> &'static str {
         "stands_before_height" => "its head stands still just before an upgrade",
         "stalled" => "the chain does not go on after the upgrade",
         "data_dir" => "its data directory is not the one where plans are looked for",
+        "arguments" => "it was started with other arguments",
         "link" => "`current` does not name the program that runs",
         "store_gone" => "its journal was moved away",
         "disabled" => "an upgrade is due and upgrades are only watched",

@@ -21,6 +21,9 @@ use crate::upgrade::{Hooks, Step};
 /// The wall clock at the beginning, in milliseconds since 1970.
 pub const EPOCH: u64 = 1_700_000_000_000;
 
+/// What the forward-only clock shows when a supervisor starts.
+const AT_BOOT: u64 = 1_000_000_000;
+
 /// More steps than this within one millisecond are a loop that never rests.
 const BUSY: u32 = 2_000;
 
@@ -265,7 +268,7 @@ impl World {
     }
 
     pub fn moment(&self) -> Now {
-        Now { mono: MonoMs(self.now - self.booted_at), wall: self.wall() }
+        Now { mono: MonoMs(AT_BOOT + self.now - self.booted_at), wall: self.wall() }
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -327,7 +330,9 @@ impl World {
         let (mut busy, mut since) = (0, self.now);
         while goes_on(self) {
             let wake = self.engine.as_ref().and_then(|engine| engine.next_wake(self.moment()));
-            let wake = wake.map(|at| (self.booted_at + at.0).max(self.now).max(self.paused_until));
+            let wake = wake.map(|at| {
+                (self.booted_at + at.0.saturating_sub(AT_BOOT)).max(self.now).max(self.paused_until)
+            });
             let due = self.queue.first_key_value().map(|((at, _), _)| *at);
             let Some(next) = wake.into_iter().chain(due).min().filter(|next| *next <= until) else { return };
             busy = if next == since { busy + 1 } else { 0 };
