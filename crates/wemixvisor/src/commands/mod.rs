@@ -179,12 +179,17 @@ impl Context {
     }
 
     fn home_of(&self, settings: &Settings) -> Result<Home, Failure> {
+        self.home_for(settings, &self.node_args)
+    }
+
+    /// The home for a node with these arguments.
+    fn home_for(&self, settings: &Settings, node_args: &[OsString]) -> Result<Home, Failure> {
         if settings.home.parent().is_none() {
             return Err(Failure::usage(
                 "the home must not be the root directory /: set DAEMON_HOME or --home to a directory of its own",
             ));
         }
-        let data = settings.data_dir_for(&self.node_args);
+        let data = settings.data_dir_for(node_args);
         Home::new(&settings.home, Some(&settings.own_dir()), Some(&data), &settings.name)
             .map_err(|error| Failure::usage(error.to_string()))
     }

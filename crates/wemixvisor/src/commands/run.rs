@@ -1,10 +1,14 @@
 //! `run`: the supervisor itself, in the foreground.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use rustix::process::{getpid, getsid, setsid};
+use wemixvisor_daemon::recorded::Recorded;
 use wemixvisor_daemon::{BootError, Start};
+use wemixvisor_host::home::Home;
 use wemixvisor_host::lock::LockError;
+use wemixvisor_host::store::Store;
 use wemixvisor_host::successor::{self, Successor};
 
 use super::Context;
@@ -24,10 +28,12 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     let successor = successor_of(context)?;
     let given = context.given(context.global.config.clone());
     let _log = log::start(&settings, &home, &context.global, context.no_color);
+    let node_args = node_args(context, &home);
+    let home = context.home_for(&settings, &node_args)?;
     let start = Start {
         settings,
         home,
-        node_args: context.node_args.clone(),
+        node_args,
         environment: context.environment.clone(),
         successor,
         mirror_output: !context.global.background,
@@ -41,6 +47,21 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
         BootError::Lock(LockError::Held { .. }) => Failure::refused(said(&error)),
         _ => Failure::from_error(&error),
     })
+}
+
+/// The node's arguments. Without any given, those of the last time: a node without its own would open another data
+/// directory, and find another chain in it.
+fn node_args(context: &Context, home: &Home) -> Vec<OsString> {
+    if !context.node_args.is_empty() {
+        return context.node_args.clone();
+    }
+    // A store that cannot be read is an error of the start that follows.
+    let recorded = Store::open_read_only(&home.state()).ok().and_then(|state| Recorded::read(&state).ok());
+    let before = recorded.and_then(|recorded| recorded.facts.given).unwrap_or_default();
+    if !before.args.is_empty() {
+        context.screen.note("no arguments are given for the node: those of the last time are used");
+    }
+    before.args.into_iter().map(|word| word.0).collect()
 }
 
 /// This program as it lies on the disk, called as this one was.

@@ -48,6 +48,55 @@ fn e31_a_node_that_ends_while_nobody_supervises_is_started_again() {
     assert_eq!(home.nodes(), [next.pid]);
 }
 
+/// The words "wemixvisor start" alone: typed to take a node over, or to have it again.
+#[test]
+fn e31_a_start_without_arguments_is_one_with_those_of_the_last_time() {
+    let home = home_by_order();
+    home.start_with(&["--peers", "5"]).kill();
+    let node = home.node();
+    let supervisor = home.spawn(&[], Stdio::null());
+    let status = home.sees("the node is taken over", |status| status["node"]["adopted"] == true);
+    assert_eq!(status["node"]["pid"], node.pid);
+    assert!(status["node"]["args"].to_string().contains("--peers"), "{status:#}");
+    let since: jiff::Timestamp = status["node"]["since"].as_str().unwrap().parse().unwrap();
+    let started = home.facts("start")[0]["at_ms"].as_i64().unwrap();
+    assert!(since.as_millisecond().abs_diff(started) < 2_000, "it did not start anew: {since}");
+    let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
+    assert_eq!(code, 202);
+    home.wait("the next node", || (home.started().len() == 2).then_some(()));
+    assert_eq!(supervisor.stop(), 0);
+    let _supervisor = home.spawn(&[], Stdio::null());
+    home.wait("the node after that", || (home.started().len() == 3).then_some(()));
+    let words = |start: &Value| start["argv"].as_array().unwrap()[1..].to_vec();
+    let starts = home.facts("start");
+    assert!(starts.iter().all(|start| words(start) == words(&starts[0])), "{starts:#?}");
+}
+
+#[test]
+fn e31_other_arguments_than_those_of_the_node_that_runs_are_said() {
+    let home = home_by_order();
+    home.start_with(&["--peers", "5"]).kill();
+    let _supervisor = home.start_with(&["--peers", "6"]);
+    let status = home.sees("the alert", |status| !status["alerts"].as_array().unwrap().is_empty());
+    assert_eq!(status["alerts"][0]["kind"], "arguments", "{:#}", status["alerts"]);
+    let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
+    assert_eq!(code, 202);
+    home.sees("it is over", |status| status["alerts"].as_array().unwrap().is_empty());
+    assert!(home.facts("start")[1]["argv"].to_string().contains("\"6\""));
+}
+
+#[test]
+fn e31_a_restart_into_a_program_that_is_gone_is_refused() {
+    let home = home_by_order();
+    let _supervisor = home.start();
+    let node = home.node();
+    let program = home.wemixvisor().join("genesis/bin").join(testkit::NODE_NAME);
+    fs::rename(&program, program.with_extension("away")).unwrap();
+    let said = home.cli(&["restart"]).expect(4);
+    assert!(said.err.contains("the node was not stopped: there is no program at"), "{}", said.err);
+    assert!(node.runs() && home.facts("signal").is_empty());
+}
+
 #[test]
 fn e31_a_killed_keeper_costs_the_node_nothing() {
     let home = home();
