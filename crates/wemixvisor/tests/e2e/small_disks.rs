@@ -78,3 +78,30 @@ fn a_full_disk_under_the_state_holds_an_upgrade_up_and_the_node_runs_on() {
     home.is_deserted();
     assert!(!home.supervisor_said().contains("panicked"));
 }
+
+/// The old node is stopped by then, so it is down and nothing else may be said.
+#[test]
+fn a_disk_filled_by_a_hook_is_a_node_that_is_down_until_there_is_room() {
+    let home = empty_home();
+    let Some(_disk) = SmallDisk::over(&home.wemixvisor(), 1) else { return };
+    home.set("node.restart_floor", "0");
+    home.init(&Program::practice("1.0.0").with("--no-blocks").with("--block-time=100ms"));
+    home.install("v2", &Program::practice("2.0.0").with("--block-time=100ms"));
+    let hook = "#!/bin/sh\ndd if=/dev/zero of=\"$DAEMON_HOME/wemixvisor/fill\" bs=4k 2>/dev/null\nexit 0\n";
+    home.hook("v2", "pre-upgrade", hook);
+    let _supervisor = home.start();
+    let node = home.node();
+    home.schedule("v2", 20);
+    node.set_head(20);
+    let status = home.sees("it is said", |status| {
+        status["verdict"] == "down"
+            && status["headline"].as_str().is_some_and(|text| text.contains("NO NODE"))
+    });
+    assert!(!node.runs(), "{status:#}");
+    // Who orders something now is told at once.
+    let said = home.cli(&["restart"]).expect(1);
+    assert!(said.err.contains("decisions cannot be written down"), "{}", said.err);
+    std::fs::remove_file(home.wemixvisor().join("fill")).unwrap();
+    assert_eq!(home.committed("v2")["head"], 20);
+    home.sees("all is well", |status| status["verdict"] == "ok");
+}

@@ -257,3 +257,37 @@ fn the_block_that_proves_the_program_ends_its_probation_at_once() {
     world.run_to("the commit", 60_000, |world| world.disk.history.len() == 1);
     assert!(world.now % 1_000 <= 3, "{}", world.now);
 }
+
+/// Every time before the clocks of its probation have run out.
+#[test]
+fn a_supervisor_that_is_lost_again_and_again_does_not_keep_a_bad_program() {
+    let mut world = World::new();
+    world.program("v2").last_block = 110;
+    world.disk.plans = Ok(vec![plan("v2", 110, SwitchMode::At)]);
+    world.boot();
+    world.run_to("probation", 60_000, |world| {
+        world.disk.open().is_some_and(|open| open.step == Step::Probation)
+    });
+    let begun = world.now;
+    while world.disk.history.is_empty() {
+        world.at(world.now, Act::Crash(Crash { away: 500, ..Crash::default() }));
+        world.run_for(5_000);
+        assert!(world.now < begun + 900_000, "{:#?}", world.disk.open());
+    }
+    assert!(matches!(world.disk.outcomes()[0], Outcome::RolledBack { .. }), "{:?}", world.disk.outcomes());
+}
+
+/// A height that the node was seen beyond in an earlier life has passed, whether or not it tells a height now.
+#[test]
+fn a_height_that_had_passed_before_the_supervisor_came_is_passed() {
+    let mut world = World::with_plans(vec![]);
+    world.run_to_head(120);
+    world.run_for(40_000);
+    world.rpc = false;
+    world.at(world.now, Act::Crash(Crash { node_too: true, away: 1_000, ..Crash::default() }));
+    world.run_for(3_000);
+    assert_eq!(world.snapshot().chain.head, None);
+    let passed = plan("v2", 115, SwitchMode::At);
+    let refused = world.ask(Order::Schedule { plan: Box::new(passed), force: false }).unwrap_err();
+    assert!(refused.message.contains("height 115 has passed"), "{refused}");
+}

@@ -103,3 +103,17 @@ fn many_plans_that_are_not_ready_are_one_short_alert() {
         "{text}"
     );
 }
+
+#[test]
+fn no_upgrade_begins_while_the_store_is_away() {
+    let mut world = World::with_plans(vec![plan("v2", 110, SwitchMode::At)]);
+    world.run_to_head(105);
+    let gone = || Surroundings { link: Ok(Target::Genesis), replaced: vec![], store: Err("moved".into()) };
+    world.store_gone = true;
+    world.tell(Input::Surroundings(gone()));
+    world.run_to_head(115);
+    assert!(world.snapshot().alerts["blocked"].contains("state.db is not in its place"));
+    assert!(world.disk.journal.is_empty() && world.terminations == 0);
+    world.store_gone = false;
+    world.run_to("the commit", 60_000, |world| world.disk.outcomes() == [&Outcome::Committed]);
+}

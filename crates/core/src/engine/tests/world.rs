@@ -143,6 +143,8 @@ pub struct World {
     pub poll_ms: u64,
     pub link_fails: u32,
     pub store_fails: u32,
+    /// The store was moved away by another hand.
+    pub store_gone: bool,
     pub edit_fails: u32,
     /// Where the supervisor is killed: the boundaries that it crosses are counted.
     pub crash_at: VecDeque<(u64, Crash)>,
@@ -228,6 +230,7 @@ impl World {
             poll_ms: 5000,
             link_fails: 0,
             store_fails: 0,
+            store_gone: false,
             edit_fails: 0,
             crash_at: VecDeque::new(),
             boundary: 0,
