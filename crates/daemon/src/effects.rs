@@ -2,6 +2,7 @@
 //! nodes. What takes time runs on its own and reports back through the mailbox.
 
 use std::ffi::OsString;
+use std::iter;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
@@ -12,7 +13,7 @@ use wemixvisor_core::engine::port::{Effect, Input, Launch, PlanEdit, ProbeFor, S
 use wemixvisor_core::head::Height;
 use wemixvisor_core::observation::{Answer, Observation};
 use wemixvisor_core::plan::Plan;
-use wemixvisor_core::settings::Settings;
+use wemixvisor_core::settings::{Settings, value_of_flag};
 use wemixvisor_core::target::Target;
 use wemixvisor_core::upgrade::Step;
 use wemixvisor_host::durable::DurableError;
@@ -257,17 +258,23 @@ impl Effects {
                 FileIdentity::at(&program).map_err(|error| format!("{}: {error}", program.display()))?
             }
         };
-        let data = self.home.root().join(self.settings.data_dir_for(&words(&launch.line)));
-        // Made now, so that it can be locked from the first start on.
-        durable::create_dirs(&data).map_err(|error| said(&error))?;
+        let args = words(&launch.line);
+        let set = self.home.root().join(self.settings.data_dir_for(&args));
+        // What the node itself is told wins over the setting, for the node.
+        let told = value_of_flag(&args, "datadir").map(|dir| self.home.root().join(dir));
+        let data_dirs: Vec<_> = iter::once(set.clone()).chain(told.filter(|told| *told != set)).collect();
+        // Made now, so that they can be locked from the first start on.
+        for dir in &data_dirs {
+            durable::create_dirs(dir).map_err(|error| said(&error))?;
+        }
         Ok(keeper::Launch {
             launch_id: launch.launch,
             program,
             identity,
-            args: words(&launch.line),
+            args,
             env: sources::environment(&self.environment, self.home.root(), &self.settings, &launch.line),
             cwd: self.home.root().to_owned(),
-            locks: vec![data.join(DATA_DIR_LOCK)],
+            locks: data_dirs.iter().map(|dir| dir.join(DATA_DIR_LOCK)).collect(),
             log: self.log.clone(),
         })
     }

@@ -132,7 +132,7 @@ impl Engine {
                 engine.plans_read(boot_plans, now, &mut out);
             }
             Ok(Some(Folded::Open(upgrade))) => {
-                engine.upgrade = Some(UnderWay::new(*upgrade));
+                engine.upgrade = Some(UnderWay::resumed(*upgrade, &boot, now));
                 // The file may lack the plan that is being carried out; that cancels nothing after a restart.
                 engine.take_plans(boot_plans, now, &mut out);
                 engine.resume(&boot, now, &mut out);

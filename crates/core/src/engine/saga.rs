@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Engine;
 use super::port::{Decision, Effect, Entry, Verified};
+use super::{Boot, Engine};
 use crate::command_line::CommandLine;
 use crate::exit::ExitClass;
 use crate::observation::Observation;
 use crate::plan::{Plan, PlanName, SwitchMode};
 use crate::probation::{Expectation, Probation, Verdict};
 use crate::target::Target;
-use crate::time::{MonoMs, Now, WallMs};
+use crate::time::{MonoMs, Now, WallMs, millis};
 use crate::trigger::Why;
 use crate::upgrade::{Ended, MAX_STARTS, Next, Record, Step, Switchover, Upgrade, next};
 
@@ -36,7 +36,7 @@ pub struct UnderWay {
     pub(super) retry_at: Option<MonoMs>,
     /// Since when no node runs, while none does.
     pub(super) down_at: Option<WallMs>,
-    /// How long none ran so far, in milliseconds; unknown when a supervisor ended meanwhile.
+    /// How long none ran so far, in milliseconds, where that is known.
     pub(super) down_ms: Option<u64>,
 }
 
@@ -51,6 +51,21 @@ impl UnderWay {
             down_at: None,
             down_ms: None,
         }
+    }
+
+    /// One that a supervisor comes back to. How long no node has run is told by the end that the keeper saw.
+    pub(super) fn resumed(upgrade: Upgrade, boot: &Boot, now: Now) -> Self {
+        let ended = boot.last_exit.as_ref().map(|last| (last.launch, millis(last.ago)));
+        let new_runs = matches!(upgrade.step, Step::Start | Step::Probation | Step::PostUpgrade);
+        let (mut down_at, mut down_ms) = (None, None);
+        match (ended, &boot.running) {
+            (Some((_, ago)), None) => down_at = Some(WallMs(now.wall.0.saturating_sub(ago))),
+            (Some((launch, ago)), Some(node)) if node.launch > launch && new_runs => {
+                down_ms = Some(ago.saturating_sub(millis(node.uptime)));
+            }
+            _ => {}
+        }
+        Self { down_at, down_ms, ..Self::new(upgrade) }
     }
 
     pub(super) fn step(&self) -> Step {
@@ -109,7 +124,7 @@ impl Engine {
             head: self.heights.head().map(|seen| seen.head),
             reference,
             expectation,
-            block_time_ms: self.heights.block_time().map(crate::time::millis),
+            block_time_ms: self.heights.block_time().map(millis),
             hooks: verified.hooks,
             at: now.wall,
             plan,
@@ -236,7 +251,7 @@ impl Engine {
             let running = now.wall.since(under_way.upgrade.proving_since);
             let since = match up {
                 Some((since, false)) => since,
-                _ => MonoMs(now.mono.0.saturating_sub(crate::time::millis(running))),
+                _ => MonoMs(now.mono.0.saturating_sub(millis(running))),
             };
             let order = &under_way.upgrade.switchover;
             let block_time = order.block_time_ms.map(Duration::from_millis);

@@ -291,3 +291,17 @@ fn a_height_that_had_passed_before_the_supervisor_came_is_passed() {
     let refused = world.ask(Order::Schedule { plan: Box::new(passed), force: false }).unwrap_err();
     assert!(refused.message.contains("height 115 has passed"), "{refused}");
 }
+
+#[test]
+fn the_time_without_a_node_is_known_to_the_next_supervisor() {
+    for step in [Step::Switch, Step::Start, Step::Probation] {
+        let mut world = World::with_plans(vec![plan("v2", 110, SwitchMode::At)]);
+        world.run_to("the step", 60_000, |world| world.disk.open().is_some_and(|open| open.step == step));
+        world.at(world.now, Act::Crash(Crash { away: 700, ..Crash::default() }));
+        world.run_to("the commit", 60_000, |world| world.disk.history.len() == 1);
+        let down = world.disk.history[0].downtime_ms.unwrap();
+        // A program that is being started already is not held up by the supervisor's absence.
+        let expected = if step == Step::Switch { 700..900 } else { 1..900 };
+        assert!(expected.contains(&down), "{step}: {down}");
+    }
+}
