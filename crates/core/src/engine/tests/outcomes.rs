@@ -305,3 +305,20 @@ fn the_time_without_a_node_is_known_to_the_next_supervisor() {
         assert!(expected.contains(&down), "{step}: {down}");
     }
 }
+
+/// Also while an answer is waited for that may never come.
+#[test]
+fn the_end_of_a_probations_clock_is_woken_up_for() {
+    let mut world = World::new();
+    world.settings.probation.must_answer_within = std::time::Duration::from_secs(2);
+    world.program("v2").answers_after = None;
+    world.disk.plans = Ok(vec![plan("v2", 110, SwitchMode::At)]);
+    world.boot();
+    world.run_to("a question in probation", 60_000, |world| {
+        let asking = world.engine.as_ref().is_some_and(|engine| engine.probe.asking);
+        asking && world.disk.open().is_some_and(|open| open.step == Step::Probation)
+    });
+    let moment = world.moment();
+    let wake = world.engine.as_ref().unwrap().next_wake(moment).unwrap();
+    assert!(wake.since(moment.mono) <= std::time::Duration::from_secs(2), "{wake:?} {moment:?}");
+}
