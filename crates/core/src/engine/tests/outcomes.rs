@@ -320,5 +320,5 @@ fn the_end_of_a_probations_clock_is_woken_up_for() {
     });
     let moment = world.moment();
     let wake = world.engine.as_ref().unwrap().next_wake(moment).unwrap();
-    assert!(wake.since(moment.mono) <= std::time::Duration::from_secs(2), "{wake:?} {moment:?}");
+    assert!(wake.since(moment.mono) < std::time::Duration::from_secs(3), "{wake:?} {moment:?}");
 }
