@@ -110,7 +110,10 @@ impl Handle {
     /// As [`Handle::order`].
     pub async fn give_way(&self) -> Result<Result<String, Refused>, Gone> {
         if let Err(unfit) = self.successor.is_fit().await {
-            return Ok(Err(Refused { code: RefusalCode::NotReady, message: said(&unfit) }));
+            return Ok(Err(Refused {
+                code: RefusalCode::NotReady,
+                message: format!("{}; nothing was changed", said(&unfit)),
+            }));
         }
         self.order(Order::ReplaceSupervisor).await
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustix::process::{getpid, getsid, setsid};
 use wemixvisor_daemon::{BootError, Start};
+use wemixvisor_host::home::Home;
 use wemixvisor_host::lock::LockError;
 use wemixvisor_host::successor::{self, Successor};
 
@@ -21,7 +22,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     }
     let (loaded, home) = context.home()?;
     let (settings, config) = (loaded.resolved.settings, loaded.file);
-    let successor = successor_of(context)?;
+    let successor = successor_of(context, &home)?;
     let given = context.given(context.global.config.clone());
     let _log = log::start(&settings, &home, &context.global, context.no_color);
     let start = Start {
@@ -44,15 +45,18 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
 }
 
 /// This program as it lies on the disk, called as this one was.
-fn successor_of(context: &Context) -> Result<Successor, Failure> {
+fn successor_of(context: &Context, home: &Home) -> Result<Successor, Failure> {
     let mark = std::iter::once("--".into());
     // The last word is `run`.
     let flags = context.own_args.iter().take(context.own_args.len().saturating_sub(1)).cloned();
+    let asked_for = flags.clone().any(|flag| flag == "--json");
+    let as_json = (!asked_for).then(|| "--json".into());
     Ok(Successor {
         program: context.own_program()?,
         args: context.own_args.iter().cloned().chain(mark).chain(context.node_args.iter().cloned()).collect(),
-        check: flags.chain(["config", "validate"].map(Into::into)).collect(),
+        check: flags.chain(["config", "validate"].map(Into::into)).chain(as_json).collect(),
         environment: context.environment.clone(),
         cwd: context.cwd.clone(),
+        keeper_in: home.wemixvisor().to_owned(),
     })
 }
