@@ -115,7 +115,12 @@ impl Handle {
                 message: format!("{}; nothing was changed", said(&unfit)),
             }));
         }
-        self.order(Order::ReplaceSupervisor).await
+        let answer = self.order(Order::ReplaceSupervisor).await?;
+        if answer.is_ok() {
+            // Said now: the log's thread does not outlive the exec.
+            tracing::info!("{} takes this supervisor's place", self.successor.program.display());
+        }
+        Ok(answer)
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Gone> {

@@ -147,7 +147,6 @@ impl Successor {
         let mut command = Command::new(&self.program);
         command.args(&self.args).current_dir(&self.cwd).env_clear();
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        tracing::info!("{} takes this supervisor's place", self.program.display());
         command.exec()
     }
 }

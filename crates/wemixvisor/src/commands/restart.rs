@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::time::{Instant, sleep};
+use wemixvisor_core::engine::snapshot::NodeState;
 use wemixvisor_daemon::api::wire::{Status, Supervisor};
 
 use super::{Context, LEFT};
@@ -52,10 +53,10 @@ pub(super) async fn supervisor(context: &Context) -> Result<u8, Failure> {
         .and_then(Pid::from_raw)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     live.post("/api/v1/supervisor/restart").await?;
-    let node = node.pid.map_or("no node runs", |_| "the node runs on");
-    context
-        .screen
-        .note(&format!("the supervisor gives its place to its program as it is on the disk; {node}"));
+    let node_before = node.pid;
+    let meanwhile = node_before.map_or("no node runs", |_| "the node runs on");
+    let said = format!("the supervisor gives its place to its program as it is on the disk; {meanwhile}");
+    context.screen.note(&said);
     let status = tokio::select! {
         taken = taken(&live, &before, process) => match taken {
             Ok(status) => status,
@@ -68,9 +69,19 @@ pub(super) async fn supervisor(context: &Context) -> Result<u8, Failure> {
         }
     };
     let Supervisor { version, pid, .. } = status.supervisor.clone().unwrap_or(before);
-    let node = status.node.pid.map_or("no node runs".into(), |node| format!("the node runs on (pid {node})"));
+    let node = what_of_the_node(node_before, &status);
     context.screen.result(&format!("wemixvisor {version} supervises now (pid {pid}); {node}"), &status)?;
     Ok(0)
+}
+
+/// What the new supervisor has found, or does, about the node.
+fn what_of_the_node(before: Option<u32>, status: &Status) -> String {
+    match status.node.pid {
+        Some(pid) if before == Some(pid) => format!("the node runs on (pid {pid})"),
+        Some(pid) => format!("the node runs (pid {pid})"),
+        None if status.node.state == NodeState::Starting => "the node is being started".into(),
+        None => "no node runs".into(),
+    }
 }
 
 /// Why there is no other supervisor.
