@@ -125,6 +125,9 @@ impl fmt::Display for ExitClass {
     }
 }
 
+/// So much of a node's last line is told, in characters; its log has the whole.
+const LAST_WORDS: usize = 200;
+
 impl NodeExit {
     /// The class, the status, and the node's last words where they explain it.
     pub fn describe(&self) -> String {
@@ -134,7 +137,8 @@ impl NodeExit {
             && let Some(line) = last_words(&self.tail)
         {
             text.push_str(": ");
-            text.push_str(line);
+            text.extend(line.chars().take(LAST_WORDS));
+            text.extend((line.chars().count() > LAST_WORDS).then_some('…'));
         }
         text
     }
@@ -223,6 +227,9 @@ mod tests {
             end.describe(),
             "refused to run (exit code 1): Fatal: Failed to create the protocol stack: datadir already used"
         );
+        let end = NodeExit { tail: format!("Fatal: {}", "é".repeat(5000)), ..exit(WaitStatus::Exited(1)) };
+        let said = end.describe();
+        assert!(said.ends_with("é…") && said.chars().count() < 240, "{said}");
         let end = NodeExit { tail: "only this\n".into(), ..exit(WaitStatus::Signaled(11)) };
         assert_eq!(end.describe(), "was killed by a signal that was not ours (killed by SIGSEGV): only this");
         assert_eq!(asked(WaitStatus::Exited(0)).describe(), "stopped as asked (exit code 0)");

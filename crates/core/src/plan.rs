@@ -106,7 +106,7 @@ pub enum SwitchMode {
 
 /// A text that names no switch mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no switch mode: at, before, window:<blocks>, halted, manual")]
+#[error("{0:?} is no switch mode: at, before, window:<blocks> (at least 1), halted, manual")]
 pub struct BadSwitchMode(pub String);
 
 impl FromStr for SwitchMode {

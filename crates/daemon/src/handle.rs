@@ -110,9 +110,17 @@ impl Handle {
     /// As [`Handle::order`].
     pub async fn give_way(&self) -> Result<Result<String, Refused>, Gone> {
         if let Err(unfit) = self.successor.is_fit().await {
-            return Ok(Err(Refused { code: RefusalCode::NotReady, message: said(&unfit) }));
+            return Ok(Err(Refused {
+                code: RefusalCode::NotReady,
+                message: format!("{}; nothing was changed", said(&unfit)),
+            }));
         }
-        self.order(Order::ReplaceSupervisor).await
+        let answer = self.order(Order::ReplaceSupervisor).await?;
+        if answer.is_ok() {
+            // Said now: the log's thread does not outlive the exec.
+            tracing::info!("{} takes this supervisor's place", self.successor.program.display());
+        }
+        Ok(answer)
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Gone> {

@@ -137,7 +137,7 @@ pub fn plans(home: &Home) -> Result<Vec<Plan>, String> {
 /// A word of warning where plans wait in the data directory `usual`, which is not the one of the node: a command that
 /// did not know the node's arguments has put them there.
 pub(crate) fn plans_elsewhere(home: &Home, usual: &Path) -> Option<String> {
-    if usual == home.data() {
+    if is_same(usual, home.data()) {
         return None;
     }
     let there = Home::new(home.root(), Some(home.wemixvisor()), Some(usual), home.name()).ok()?;
@@ -150,6 +150,11 @@ pub(crate) fn plans_elsewhere(home: &Home, usual: &Path) -> Option<String> {
         names.join(", "),
         home.data().display()
     ))
+}
+
+/// Whether two names lead to the same place.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Changes the plan file; the answer is what it now means. Blocks, for up to 5 s when others edit it.

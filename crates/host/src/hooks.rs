@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD};
 
-use crate::run::{Ended, Run};
+use crate::run::{Ended, Run, in_line};
 pub use crate::run::{MARK, RunError, end_left_running};
 
-/// What is kept of a hook's output, in bytes: its end, where the reason of a failure stands.
-pub const TAIL: usize = 4 * 1024;
+/// What is kept of a hook's output while it runs, in bytes: its end, where the reason of a failure stands.
+const TAIL: usize = 4 * 1024;
 
 /// The longest line that goes to the log, in bytes; the rest of a longer one is left out.
 const MAX_LINE: usize = 1024;
@@ -70,7 +70,7 @@ impl fmt::Display for HookExit {
 pub struct HookOutcome {
     /// How it ended.
     pub exit: HookExit,
-    /// The end of its output, at most [`TAIL`] bytes; what is not UTF-8 is replaced.
+    /// The end of its output in one line of at most 200 characters; what is not UTF-8 is replaced.
     pub tail: String,
     /// How long it ran, with everything it left behind.
     pub took: Duration,
@@ -201,6 +201,6 @@ impl Output<'_> {
         if !self.line.is_empty() {
             self.pass_on();
         }
-        String::from_utf8_lossy(&Vec::from(self.tail)).into_owned()
+        in_line(&String::from_utf8_lossy(&Vec::from(self.tail)))
     }
 }

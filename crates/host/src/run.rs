@@ -139,6 +139,19 @@ impl Run<'_> {
     }
 }
 
+/// What is said of a program's output where there is room for one line, in characters.
+pub(crate) const LINE: usize = 200;
+
+/// The end of a program's output, where the reason of a failure stands, in one line of at most [`LINE`] characters.
+pub(crate) fn in_line(output: &str) -> String {
+    let words: Vec<&str> = output.split_whitespace().collect();
+    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
+    match line.chars().count() {
+        0..=LINE => line,
+        count => "…".chars().chain(line.chars().skip(count - LINE + 1)).collect(),
+    }
+}
+
 /// The beginning of every mark of runs in this directory, whatever it is called.
 fn place(cwd: &Path) -> io::Result<String> {
     let data = fs::metadata(cwd)?;

@@ -13,13 +13,16 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::run::{Ended, Run, RunError};
+use serde::Deserialize;
+
+use crate::keeper::{self, StandsStill};
+use crate::run::{Ended, Run, RunError, in_line};
 
 /// How long a successor may take to read its settings.
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
 
-/// So much of what it says is told, in bytes.
-const MAX_SAID: usize = 2000;
+/// So much of the end of what it says is read, in bytes: its answer is one line, with every fault of the settings.
+const MAX_SAID: usize = 64 * 1024;
 
 /// The signals that a supervisor acts on.
 const SIGNALS: [libc::c_int; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
@@ -31,12 +34,21 @@ pub struct Successor {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// The arguments with which it only checks its settings, and exits 0 when it could begin with them.
+    /// The arguments with which it only checks its settings, and says so as [`Checked`], in one line of JSON.
     pub check: Vec<OsString>,
     /// The environment.
     pub environment: Vec<(OsString, OsString)>,
     /// Where it was started.
     pub cwd: PathBuf,
+    /// The wemixvisor directory, whose keeper it has to speak to before anything else.
+    pub keeper_in: PathBuf,
+}
+
+/// What `config validate --json` says, as far as it is read here. Only a supervisor's program answers like this.
+#[derive(Debug, Deserialize)]
+pub struct Checked {
+    valid: bool,
+    errors: Vec<String>,
 }
 
 /// Why the program on the disk cannot take the place of this one.
@@ -55,17 +67,36 @@ pub enum Unfit {
     Refuses {
         /// The program.
         program: PathBuf,
-        /// What it says.
+        /// What it says, in one line.
         said: String,
+    },
+    /// It does not answer as a supervisor's program does.
+    #[error("{} is no program to supervise with: `config validate --json` was not answered as wemixvisor does{}",
+        program.display(), if said.is_empty() { String::new() } else { format!(", but with: {said}") })]
+    Another {
+        /// The program.
+        program: PathBuf,
+        /// What it says, in one line.
+        said: String,
+    },
+    /// It would wait for the keeper in vain.
+    #[error("the keeper (pid {}) does not answer: {why}", why.pid())]
+    Keeper {
+        /// What is the matter with it.
+        why: StandsStill,
     },
 }
 
 impl Successor {
-    /// Has the program on the disk check its settings.
+    /// Whether the program on the disk could begin: it is a supervisor's, accepts the settings, and the keeper can
+    /// answer it. What it says in full goes to the log.
     ///
     /// # Errors
-    /// It cannot be run, or does not accept them.
+    /// Why it could not.
     pub async fn is_fit(&self) -> Result<(), Unfit> {
+        if let Some(why) = keeper::stands_still(&self.keeper_in).await {
+            return Err(Unfit::Keeper { why });
+        }
         let program = || self.program.clone();
         let args: Vec<&OsStr> = self.check.iter().map(OsString::as_os_str).collect();
         let check = Run {
@@ -75,22 +106,39 @@ impl Successor {
             env: &self.environment,
             limit: CHECK_LIMIT,
         };
-        let mut output = Vec::new();
-        let mut keep = |bytes: &[u8]| output.extend(bytes.iter().take(MAX_SAID - output.len().min(MAX_SAID)));
+        let mut output: Vec<u8> = Vec::new();
+        let mut keep = |bytes: &[u8]| {
+            output.extend_from_slice(bytes);
+            output.drain(..output.len().saturating_sub(MAX_SAID));
+        };
         let ran = check.until_end(&mut keep).await;
         let ran = ran.map_err(|source| Unfit::NotRun { program: program(), source })?;
+        let words = String::from_utf8_lossy(&output);
+        let checked = words.lines().rev().find_map(|line| serde_json::from_str::<Checked>(line).ok());
         let how = match ran.ended {
-            Ended::Exited(0) => return Ok(()),
+            Ended::Exited(0) if checked.as_ref().is_some_and(|checked| checked.valid) => return Ok(()),
+            Ended::Exited(0) => {
+                self.log_words(&words);
+                return Err(Unfit::Another { program: program(), said: in_line(&words) });
+            }
             Ended::Exited(code) => format!("exit code {code}"),
             Ended::Signalled(signal) => format!("ended by signal {signal}"),
             Ended::TimedOut => format!("no answer within {} s", CHECK_LIMIT.as_secs()),
         };
-        let words = String::from_utf8_lossy(&output);
-        let said = match words.trim() {
-            "" => how,
-            words => format!("{words} ({how})"),
+        self.log_words(&words);
+        let words = match checked {
+            Some(Checked { errors, .. }) => in_line(&errors.join("; ")),
+            None => in_line(&words),
         };
+        let said = if words.is_empty() { how } else { format!("{words} ({how})") };
         Err(Unfit::Refuses { program: program(), said })
+    }
+
+    /// A refusal has room for one line only.
+    fn log_words(&self, words: &str) {
+        words.lines().filter(|line| !line.trim().is_empty()).for_each(|line| {
+            tracing::warn!("{}: {line}", self.program.display());
+        });
     }
 
     /// Becomes that program. Returns only when that cannot be done, with the reason; everything is then as before.

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use wemixvisor_host::hooks::{HookError, HookExit, HookOutcome, MARK, TAIL, end_left_running, run_hook};
+use wemixvisor_host::hooks::{HookError, HookExit, HookOutcome, MARK, end_left_running, run_hook};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -223,7 +223,11 @@ fn a_hundred_megabytes_of_output_neither_block_nor_stay() {
     let (outcome, lines) = hook.run(LONG);
     let outcome = outcome.unwrap();
     assert_eq!(outcome.exit, HookExit::Success);
-    assert!(outcome.tail.len() <= TAIL && outcome.tail.ends_with("x\nthe end\n"));
+    assert!(
+        outcome.tail.chars().count() == 200
+            && outcome.tail.starts_with('…')
+            && outcome.tail.ends_with("x the end")
+    );
     assert!(lines.iter().map(String::len).sum::<usize>() < 2 * 1024 * 1024);
     assert!(resident().saturating_sub(before) < 16 * 1024, "{} kB more", resident().saturating_sub(before));
     println!("100 MB of output in {:?}", outcome.took);
@@ -232,7 +236,7 @@ fn a_hundred_megabytes_of_output_neither_block_nor_stay() {
 #[test]
 fn many_short_lines_are_logged_up_to_a_limit() {
     let (outcome, lines) = Hook::new("#!/bin/sh\nyes no | head -n 500000\necho last\n").run(LONG);
-    assert!(outcome.unwrap().tail.ends_with("no\nlast\n"));
+    assert!(outcome.unwrap().tail.ends_with("no no last"));
     assert_eq!(lines.len(), 1001);
     assert_eq!(lines[1000], "(further output is not logged)");
 }

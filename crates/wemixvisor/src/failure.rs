@@ -24,6 +24,9 @@ pub enum Kind {
 /// The word for a supervisor that runs and has no socket.
 const SOCKET_GONE: &str = "socket_gone";
 
+/// The word for an answer that was not given to its end.
+const BROKEN_OFF: &str = "broken_off";
+
 /// Why a command did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -78,6 +81,11 @@ impl Failure {
         self.code == SOCKET_GONE
     }
 
+    /// Whether the supervisor that was asked ended, or broke off, before its answer was there.
+    pub fn is_broken_off(&self) -> bool {
+        self.code == BROKEN_OFF
+    }
+
     /// The same as JSON.
     pub fn json(&self) -> FailureJson<'_> {
         FailureJson { error: &self.message, code: &self.code }
@@ -106,6 +114,7 @@ impl From<ClientError> for Failure {
                 Self::not_running(format!("{error}. To start it: wemixvisor start, or wemixvisor run"))
             }
             ClientError::SocketGone { .. } => Self::new(Kind::Failed, SOCKET_GONE, error.to_string()),
+            ClientError::BrokenOff(_) => Self::new(Kind::Failed, BROKEN_OFF, said(&error)),
             ClientError::Refused(body) => {
                 let kind = match body.code.as_str() {
                     "invalid" | "too_large" => Kind::Usage,

@@ -140,6 +140,8 @@ impl Told {
 pub enum Until {
     /// It answers.
     Answers,
+    /// It answers, or an upgrade waits for a person before it starts it.
+    AnswersOrIsHeld,
     /// Another process than this one runs.
     RunsAnew {
         /// The process before.
@@ -197,13 +199,21 @@ pub async fn node(
     }
 }
 
+/// Whether an upgrade waits for a person to start the new program.
+pub fn is_held(status: &Status) -> bool {
+    status.upgrade.as_ref().is_some_and(|under_way| under_way.held)
+}
+
 fn runs(status: &Status, until: Until) -> bool {
     let node = &status.node;
+    if until == Until::AnswersOrIsHeld && is_held(status) {
+        return true;
+    }
     if node.state != NodeState::Running {
         return false;
     }
     match until {
-        Until::Answers => node.answering,
+        Until::Answers | Until::AnswersOrIsHeld => node.answering,
         Until::RunsAnew { before } => node.pid != before && node.answering,
     }
 }

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use wemixvisor_core::settings::{Layers, Resolved, SettingError, Settings, TABLE, resolve};
 
@@ -203,9 +203,17 @@ fn read(path: &Path) -> Result<Option<String>, LoadError> {
     String::from_utf8(bytes).map(Some).map_err(|_| LoadError::NotText(path.into()))
 }
 
-/// `path` read from `cwd`, without `.` parts; links and `..` stay as they are.
+/// `path` read from `cwd`, without `.` and `..`. Links stay as they are, but for those before a `..`, which decide
+/// where it leads; where that cannot be told, it stays.
 fn absolute(cwd: &Path, path: &Path) -> PathBuf {
-    cwd.join(path).components().collect()
+    let whole = cwd.join(path);
+    let parts: Vec<Component<'_>> = whole.components().collect();
+    let Some(last_up) = parts.iter().rposition(|part| *part == Component::ParentDir) else {
+        return parts.iter().collect();
+    };
+    let (up, below) = parts.split_at(last_up + 1);
+    let up: PathBuf = up.iter().collect();
+    up.canonicalize().unwrap_or(up).join(below.iter().collect::<PathBuf>())
 }
 
 #[cfg(test)]
@@ -263,6 +271,26 @@ mod tests {
             let name = place.path(CONFIG).display().to_string();
             assert_eq!(loaded.resolved.origin("name"), Origin::File { name, line: 1 });
         }
+    }
+
+    #[test]
+    fn a_home_with_dots_is_the_same_place_as_without() {
+        let place = Place::new();
+        fs::create_dir(place.path("q")).unwrap();
+        std::os::unix::fs::symlink(place.path("q"), place.path("link")).unwrap();
+        let real = place.0.path().canonicalize().unwrap();
+        for (given, home) in [
+            ("q/../h", real.join("h")),
+            ("link/../new/", real.join("new")),
+            ("./h/.", place.path("h")),
+            ("link", place.path("link")),
+            ("gone/../h", place.path("gone/../h")),
+        ] {
+            assert_eq!(absolute(place.0.path(), Path::new(given)), home, "{given}");
+        }
+        let loaded = load(&place.given(&[], &[("home", "q/../h"), ("data_dir", "data")])).unwrap();
+        let data = real.join("h/data").display().to_string();
+        assert_eq!(loaded.resolved.settings.other_data_dir(&["--datadir", &data]), None);
     }
 
     #[test]

@@ -237,7 +237,7 @@ fn nonsense_is_refused_with_one_message_and_changes_nothing() {
         (&["v2"], "required"),
         (&["v2", "5", "--switch", "soon"], "no switch mode"),
         (&["v2", "5", "--checksum", "sha256:12"], "64 hex digits"),
-        (&["v2", "5", "--switch", "window:0"], "no switch mode"),
+        (&["v2", "5", "--switch", "window:0"], "window:<blocks> (at least 1)"),
         (&["v2", "5", "--switch", "window:999999999999"], "takes at most 4"),
         (&["v2", "5", "--switch", ""], "no switch mode"),
         (&["v2", "5", "--checksum", ""], "--checksum is empty"),

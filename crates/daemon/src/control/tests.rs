@@ -76,11 +76,12 @@ fn answer(order: Order, plans: &mut Vec<PlanView>) -> Result<String, Refused> {
 /// The way to the engine; the program on the disk is one that always could begin.
 fn handle(mailbox: mpsc::Sender<Message>, home: &Home) -> Handle {
     let successor = Successor {
-        program: "/bin/true".into(),
+        program: "/bin/echo".into(),
         args: Vec::new(),
-        check: Vec::new(),
+        check: vec![r#"{"valid": true, "errors": []}"#.into()],
         environment: Vec::new(),
         cwd: home.root().into(),
+        keeper_in: home.wemixvisor().into(),
     };
     Handle { mailbox, successor: Arc::new(successor) }
 }

@@ -1,12 +1,12 @@
 //! The supervisor's side: finding, starting and ordering about a keeper.
 
 use std::fs::{File, TryLockError};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
+use std::{fmt, io};
 
 use tokio::net::UnixStream;
 use tokio::process::Command;
@@ -20,7 +20,7 @@ use super::protocol::{Answer, Ask, SpawnFailure};
 use super::{KEEPER_LOCK, KEEPER_LOG, MODE, adopt, launch::NODE_LOCK, records, socket};
 use crate::children;
 use crate::lock::read_pid;
-use crate::process::holders_of_removed;
+use crate::process::{ProcessStat, holders_of_removed};
 use crate::run;
 use crate::trial::fault;
 
@@ -32,6 +32,8 @@ const SPAWN_LIMIT: Duration = Duration::from_secs(60);
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(2);
 /// How often a fact that nobody announces is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// A keeper that stands still for so long is one that does not answer.
+const STILL_LIMIT: Duration = Duration::from_secs(1);
 /// Events that wait for the supervisor. There is one for each launch.
 const EVENTS: usize = 64;
 
@@ -370,6 +372,52 @@ fn spawn_keeper(dir: &Path, program: &Path, socket: OwnedFd) -> io::Result<()> {
         drop(awaited);
     });
     Ok(())
+}
+
+/// A keeper that is there and cannot answer, as the kernel shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandsStill {
+    /// It was stopped.
+    Stopped(u32),
+    /// It has been waiting for the kernel all the time that was looked.
+    Hangs(u32),
+}
+
+impl StandsStill {
+    /// The keeper's process id.
+    pub fn pid(&self) -> u32 {
+        let (Self::Stopped(pid) | Self::Hangs(pid)) = self;
+        *pid
+    }
+}
+
+impl fmt::Display for StandsStill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped(pid) => write!(f, "it is stopped (SIGSTOP); let it go on: kill -CONT {pid}"),
+            Self::Hangs(_) => f.write_str("it hangs in the kernel, as on a disk that does not answer"),
+        }
+    }
+}
+
+/// Whether the keeper of the wemixvisor directory `dir` stands still, and why. It is only looked at, for at most a
+/// second: a second connection would take the place of the supervisor's own.
+pub async fn stands_still(dir: &Path) -> Option<StandsStill> {
+    let pid = keeper_pid(dir).filter(|_| is_locked(&dir.join(KEEPER_LOCK)).is_ok_and(|locked| locked))?;
+    let look = || match ProcessStat::of(pid).ok()?.state {
+        b'T' | b't' => Some(StandsStill::Stopped(pid)),
+        b'D' => Some(StandsStill::Hangs(pid)),
+        _ => None,
+    };
+    let goes_on = async {
+        while look().is_some() {
+            sleep(LOOK).await;
+        }
+    };
+    match timeout(STILL_LIMIT, goes_on).await {
+        Ok(()) => None,
+        Err(_) => look(),
+    }
 }
 
 /// Whether somebody holds the lock file. Looks by taking it for a moment, shared, which a keeper that is about to

@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     }
     let (loaded, home) = context.home()?;
     let (settings, config) = (loaded.resolved.settings, loaded.file);
-    let successor = successor_of(context)?;
+    let successor = successor_of(context, &home)?;
     let given = context.given(context.global.config.clone());
     let _log = log::start(&settings, &home, &context.global, context.no_color);
     let node_args = node_args(context, &home);
@@ -65,15 +65,18 @@ fn node_args(context: &Context, home: &Home) -> Vec<OsString> {
 }
 
 /// This program as it lies on the disk, called as this one was.
-fn successor_of(context: &Context) -> Result<Successor, Failure> {
+fn successor_of(context: &Context, home: &Home) -> Result<Successor, Failure> {
     let mark = std::iter::once("--".into());
     // The last word is `run`.
     let flags = context.own_args.iter().take(context.own_args.len().saturating_sub(1)).cloned();
+    let asked_for = flags.clone().any(|flag| flag == "--json");
+    let as_json = (!asked_for).then(|| "--json".into());
     Ok(Successor {
         program: context.own_program()?,
         args: context.own_args.iter().cloned().chain(mark).chain(context.node_args.iter().cloned()).collect(),
-        check: flags.chain(["config", "validate"].map(Into::into)).collect(),
+        check: flags.chain(["config", "validate"].map(Into::into)).chain(as_json).collect(),
         environment: context.environment.clone(),
         cwd: context.cwd.clone(),
+        keeper_in: home.wemixvisor().to_owned(),
     })
 }

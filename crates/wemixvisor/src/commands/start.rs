@@ -35,9 +35,12 @@ pub(super) async fn start(context: &Context) -> Result<u8, Failure> {
     let (settings, home, live) = context.place()?;
     let begun = Instant::now();
     loop {
-        let tried = match live.status().await? {
-            Some(status) => start_node(context, &live, &status).await?,
-            None => start_supervisor(context, &settings, &home, &live).await?,
+        let tried = match live.status().await {
+            Ok(Some(status)) => start_node(context, &live, &status).await?,
+            Ok(None) => start_supervisor(context, &settings, &home, &live).await?,
+            // It has just ended: at the next look there is none, or another one.
+            Err(failure) if failure.is_broken_off() => Tried::Overtaken(failure),
+            Err(failure) => return Err(failure),
         };
         match tried {
             Tried::Ended(code) => return Ok(code),
@@ -67,8 +70,7 @@ async fn start_node(context: &Context, live: &Live, status: &Status) -> Result<T
              stop, then wemixvisor start with the new ones"
         )));
     }
-    let held = status.upgrade.as_ref().is_some_and(|under_way| under_way.held);
-    let running = status.node.state == NodeState::Running && !held;
+    let running = status.node.state == NodeState::Running && !follow::is_held(status);
     if running && status.node.answering {
         let text = format!("the supervisor (pid {pid}) and the node run already");
         context.screen.result(&text, status)?;
@@ -82,14 +84,25 @@ async fn start_node(context: &Context, live: &Live, status: &Status) -> Result<T
     }
     if running || status.node.state == NodeState::Starting {
         context.screen.note(&format!("a supervisor runs already (pid {pid})"));
-    } else {
-        match live.post("/api/v1/node/start").await {
-            Ok(message) => context.screen.note(&message),
-            // It has ended between the look and the order.
-            Err(failure) if failure.kind == Kind::NotRunning => return Ok(Tried::Overtaken(failure)),
-            Err(failure) => return Err(failure),
-        }
+        return wait_for_node(context, live).await;
     }
+    order_start(context, live).await
+}
+
+/// Has a supervisor that runs start the node, or go on with an upgrade that waits for this order.
+async fn order_start(context: &Context, live: &Live) -> Result<Tried, Failure> {
+    match live.post("/api/v1/node/start").await {
+        Ok(message) => context.screen.note(&message),
+        // It has ended between the look and the order.
+        Err(failure) if failure.kind == Kind::NotRunning || failure.is_broken_off() => {
+            return Ok(Tried::Overtaken(failure));
+        }
+        Err(failure) => return Err(failure),
+    }
+    wait_for_node(context, live).await
+}
+
+async fn wait_for_node(context: &Context, live: &Live) -> Result<Tried, Failure> {
     let gone = |answers: bool| (!answers).then(follow::supervisor_gone);
     finish(context, follow::node(live, &context.screen, Until::Answers, ANSWER_LIMIT, gone).await?)
 }
@@ -117,8 +130,10 @@ async fn start_supervisor(
         overtaken = (failure.kind == Kind::Refused).then(|| failure.clone());
         Some(failure)
     };
-    match follow::node(live, &context.screen, Until::Answers, ANSWER_LIMIT, ended).await {
+    match follow::node(live, &context.screen, Until::AnswersOrIsHeld, ANSWER_LIMIT, ended).await {
         Err(failure) => overtaken.map(Tried::Overtaken).ok_or(failure),
+        // An upgrade of the last supervisor waits for exactly this command.
+        Ok(Watched::Over(status)) if follow::is_held(&status) => order_start(context, live).await,
         Ok(watched) => finish(context, watched),
     }
 }

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Program, Signal, TestHome};
+use testkit::{Program, Signal, TestHome, processes};
 
 use crate::interruptions::{Hold, judged, slow_in};
 use crate::{WEMIXVISOR, empty_home, home};
+
+/// What a shell script says to be taken for a supervisor's program.
+const SETTINGS_ARE_GOOD: &str = r#"echo '{"valid": true, "file": null, "errors": [], "warnings": []}'"#;
 
 /// A newer build: the same program in another file, which is also another one by its content.
 fn newer_build(home: &TestHome) {
@@ -131,16 +134,82 @@ fn e32_a_program_that_could_not_begin_does_not_get_the_place() {
     let node = home.node();
     let before = home.status().unwrap()["supervisor"].clone();
     let broken = "#!/bin/sh\necho 'this build is broken' >&2\nexit 3\n";
-    for (program, says) in [(broken, "this build is broken"), ("no program at all", "cannot be run")] {
+    let wordy = "#!/bin/sh\nhead -c 100000 /dev/zero | tr '\\0' 'x'\necho\necho the reason\nexit 3\n";
+    let other = "#!/bin/sh\nexec true\n";
+    for (program, says) in [
+        (broken, "this build is broken"),
+        ("no program at all", "cannot be run"),
+        (wordy, "the reason (exit code 3)"),
+        (other, "is no program to supervise with"),
+        ("#!/bin/sh\necho '{\"valid\": true}'\n", "is no program to supervise with"),
+    ] {
         home.replace_own_program(&Program::bytes(program));
         let (code, answer) = home.ask("POST", "/api/v1/supervisor/restart", None).unwrap();
         assert_eq!(code, 422, "{answer}");
-        assert!(answer["error"].as_str().unwrap().contains(says), "{answer}");
+        let said = answer["error"].as_str().unwrap();
+        assert!(said.contains(says) && said.contains("nothing was changed"), "{said}");
+        assert!(said.chars().count() < 500 && said.lines().count() == 1, "{said}");
     }
     assert_eq!(home.status().unwrap()["supervisor"], before);
     let head = home.status().unwrap()["chain"]["head"].as_u64().unwrap();
     home.sees_head(head + 3);
     assert!(node.runs());
+}
+
+#[test]
+fn e32_a_keeper_that_stands_still_keeps_the_old_supervisor_in_its_place() {
+    let home = home().with_own_program();
+    let supervisor = home.start();
+    home.sees_head(1);
+    let (node, keeper) = (home.node(), home.keeper());
+    let before = home.status().unwrap()["supervisor"].clone();
+    assert!(processes::signal(keeper, home.root(), Signal::STOP));
+    let said = home.cli(&["restart", "--supervisor-only"]).expect(4);
+    assert!(
+        said.err.contains(&format!("the keeper (pid {keeper}) does not answer: it is stopped")),
+        "{said:?}"
+    );
+    assert!(said.err.contains("nothing was changed"), "{said:?}");
+    assert_eq!(home.status().unwrap()["supervisor"], before);
+    assert!(processes::signal(keeper, home.root(), Signal::CONT));
+    replaced(&home);
+    assert!(node.runs());
+    assert_eq!(supervisor.stop(), 0);
+}
+
+#[test]
+fn e32_what_is_said_of_the_node_is_true_without_one_too() {
+    let home = home().with_own_program();
+    let mut supervisor = home.start();
+    home.sees_head(1);
+    let stop_node = || {
+        let (code, _) = home.ask("POST", "/api/v1/node/stop", None).unwrap();
+        assert_eq!(code, 202);
+        home.sees("the node is stopped", |status| status["node"]["state"] == "stopped");
+    };
+    stop_node();
+    let said = home.cli(&["restart", "--supervisor-only"]).expect(0);
+    assert!(said.err.contains("no node runs"), "{said:?}");
+    assert!(!said.err.contains("runs on") && !said.out.contains("runs on"), "{said:?}");
+    let place = format!("{} takes this supervisor's place", home.own_program().display());
+    assert!(home.supervisor_said().contains(&place));
+    // It starts the node.
+    home.sees("the node runs", |status| status["node"]["state"] == "running");
+    stop_node();
+    // One that ends at once, as one does that was told to.
+    let short_lived = format!(
+        "#!/bin/sh\ncase \"$*\" in *'config validate --json') {SETTINGS_ARE_GOOD}; exit 0;; esac\nexit 0\n"
+    );
+    let good = fs::read(home.own_program()).unwrap();
+    home.replace_own_program(&Program::bytes(short_lived));
+    let said = std::process::Command::new(WEMIXVISOR)
+        .args(["--home", home.root().to_str().unwrap(), "restart", "--supervisor-only"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("no node runs: it was told to end") && !said.contains("runs on"), "{said}");
+    assert_eq!(supervisor.ends(), 0);
+    home.replace_own_program(&Program::bytes(good));
 }
 
 #[test]
@@ -150,7 +219,9 @@ fn e32_a_program_that_ends_at_once_leaves_the_node_to_the_next() {
     home.sees_head(1);
     let node = home.node();
     // Its settings it finds good; then it ends.
-    let short_lived = "#!/bin/sh\ncase \"$*\" in *'config validate') exit 0;; esac\nexit 9\n";
+    let short_lived = format!(
+        "#!/bin/sh\ncase \"$*\" in *'config validate --json') {SETTINGS_ARE_GOOD}; exit 0;; esac\nexit 9\n"
+    );
     home.replace_own_program(&Program::bytes(short_lived));
     let (code, _) = home.ask("POST", "/api/v1/supervisor/restart", None).unwrap();
     assert_eq!(code, 202);
@@ -169,7 +240,7 @@ fn e32_a_program_that_is_gone_when_it_is_wanted_leaves_the_old_one_at_work() {
     home.sees_head(1);
     let node = home.node();
     let before = home.status().unwrap();
-    home.replace_own_program(&Program::bytes("#!/bin/sh\nrm -f \"$0\"\nexit 0\n"));
+    home.replace_own_program(&Program::bytes(format!("#!/bin/sh\nrm -f \"$0\"\n{SETTINGS_ARE_GOOD}\n")));
     let (code, _) = home.ask("POST", "/api/v1/supervisor/restart", None).unwrap();
     assert_eq!(code, 202);
     let status = home.sees("it has begun again", |status| {

@@ -2,6 +2,7 @@
 //! typed by mistake while a supervisor runs.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 
 use serde_json::{Value, json};
 use testkit::{Program, TestHome};
@@ -42,6 +43,18 @@ fn two_starts_at_the_same_time_end_with_one_supervisor_and_both_say_so() {
     has(&refused.err, &["starts the node with other arguments"]);
     assert_eq!(ends.iter().filter(|said| said.code == 0).count(), 1);
     assert_eq!(supervisors(&home).len(), 1);
+    let _ = home.cli(&["stop"]).expect(0);
+}
+
+#[test]
+fn a_start_whose_question_a_dying_supervisor_breaks_off_starts_another_one() {
+    let home = home();
+    // What is left of a supervisor: it takes the question, and is gone.
+    let dying = UnixListener::bind(home.wemixvisor().join("wemixvisor.sock")).unwrap();
+    let asked = std::thread::spawn(move || drop(dying.accept().unwrap()));
+    has(&starting(&home).ends().expect(0).out, &["the node runs (pid"]);
+    asked.join().unwrap();
+    assert_eq!((supervisors(&home).len(), home.started().len()), (1, 1));
     let _ = home.cli(&["stop"]).expect(0);
 }
 

@@ -108,3 +108,20 @@ fn an_upgrade_that_waits_for_its_operator_says_so_and_is_started_by_hand() {
     home.committed("v2");
     assert_eq!(home.started(), ["1.0.0", "2.0.0"]);
 }
+
+#[test]
+fn an_upgrade_that_waits_for_its_operator_is_started_by_a_start_that_finds_no_supervisor() {
+    let home = home();
+    home.set("upgrade.restart_after_upgrade", "false");
+    let supervisor = home.start();
+    home.sees_head(2);
+    by_hand(&home, "v2");
+    let _ = json(&home, &["upgrade", "apply", "v2"], 0);
+    supervisor.kill();
+    let args = home.node_args(&[]);
+    let words = [&["start"], &super::words(&args)[..]].concat();
+    has(&home.cli(&words).expect(0).out, &["the node runs (pid"]);
+    home.committed("v2");
+    assert_eq!(home.started(), ["1.0.0", "2.0.0"]);
+    let _ = home.cli(&["stop"]).expect(0);
+}
