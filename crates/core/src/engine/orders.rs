@@ -52,7 +52,8 @@ impl Engine {
             return refuse(RefusalCode::Conflict, message);
         }
         self.giving_way = true;
-        done("the supervisor gives its place to its program as it is on the disk; the node runs on")
+        let node = if self.node.has_process() { "the node runs on" } else { "no node runs" };
+        done(format!("the supervisor gives its place to its program as it is on the disk; {node}"))
     }
 
     fn schedule(&mut self, ticket: u64, plan: Plan, force: bool, out: &mut Decision) -> Answered {
@@ -176,7 +177,7 @@ impl Engine {
             let gone_back = self.last_committed.as_ref().is_some_and(|last| last.plan.is_none());
             let message = match gone_back {
                 true => format!(
-                    "{} runs since the last one was gone back on: there is nothing further back",
+                    "{} runs since the last upgrade was taken back: there is nothing to go back to",
                     self.target
                 ),
                 false => {
