@@ -208,7 +208,6 @@ impl Engine {
         self.clear("node_down", out);
         self.clear("stop_overdue", out);
         self.clear("arguments", out);
-        out.entries.push(Entry::Facts(Box::new(self.facts())));
         let program = self
             .node
             .up()
@@ -341,6 +340,8 @@ impl Engine {
         out: &mut Decision,
     ) {
         let launch = Launch { launch: self.next_id(now), target, line, sha256 };
+        // Before there is a node: its arguments are known to whoever finds it.
+        out.entries.push(Entry::Facts(Box::new(self.facts())));
         let floor = self.settings.restart_floor();
         self.node.start(launch, delay, floor, now.mono, out);
     }
