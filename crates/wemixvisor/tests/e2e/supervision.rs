@@ -82,6 +82,7 @@ fn e31_other_arguments_than_those_of_the_node_that_runs_are_said() {
     let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
     assert_eq!(code, 202);
     home.sees("it is over", |status| status["alerts"].as_array().unwrap().is_empty());
+    home.wait("the next node", || (home.started().len() == 2).then_some(()));
     assert!(home.facts("start")[1]["argv"].to_string().contains("\"6\""));
 }
 
