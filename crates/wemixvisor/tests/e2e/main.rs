@@ -22,7 +22,7 @@ mod supervision;
 mod surroundings;
 mod switching;
 
-use testkit::TestHome;
+use testkit::{Program, TestHome};
 
 /// The program under test.
 const WEMIXVISOR: &str = env!("CARGO_BIN_EXE_wemixvisor");
@@ -40,4 +40,20 @@ fn home_by_order() -> TestHome {
 /// A home in which nothing is laid out yet.
 fn empty_home() -> TestHome {
     TestHome::new(WEMIXVISOR)
+}
+
+/// A home in which the upgrade `v2` is under way and waits in its hook until [`let_go`].
+fn held_in(hook: &str) -> TestHome {
+    let home = home_by_order();
+    // Ends with the directory at the latest; never by itself.
+    let script =
+        "#!/bin/sh\nuntil [ -e \"$DAEMON_HOME/go\" ] || [ ! -d \"$DAEMON_HOME\" ]; do sleep 0.05; done\n";
+    home.hook("v2", hook, script);
+    home.install("v3", &Program::practice("3.0.0").with("--block-time=100ms"));
+    home
+}
+
+/// Lets the hook of [`held_in`] end.
+fn let_go(home: &TestHome) {
+    std::fs::write(home.root().join("go"), "").unwrap();
 }

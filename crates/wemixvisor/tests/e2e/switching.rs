@@ -1,9 +1,9 @@
 //! C. The switch: the whole way, once, and nothing beside it.
 
 use serde_json::{Value, json};
-use testkit::{Program, TestHome};
+use testkit::Program;
 
-use crate::{empty_home, home, home_by_order};
+use crate::{empty_home, held_in, home, home_by_order, let_go};
 
 /// The steps of a finished upgrade by name, in order.
 fn steps(entry: &Value) -> Vec<&str> {
@@ -148,21 +148,6 @@ fn c16_without_restart_the_new_program_waits_for_the_operator() {
     let (code, _) = home.ask("POST", "/api/v1/node/start", None).unwrap();
     assert_eq!(code, 202);
     home.committed("v2");
-}
-
-/// A home in which the upgrade `v2` is under way and waits in its hook until [`let_go`].
-fn held_in(hook: &str) -> TestHome {
-    let home = home_by_order();
-    // Ends with the directory at the latest; never by itself.
-    let script =
-        "#!/bin/sh\nuntil [ -e \"$DAEMON_HOME/go\" ] || [ ! -d \"$DAEMON_HOME\" ]; do sleep 0.05; done\n";
-    home.hook("v2", hook, script);
-    home.install("v3", &Program::practice("3.0.0").with("--block-time=100ms"));
-    home
-}
-
-fn let_go(home: &TestHome) {
-    std::fs::write(home.root().join("go"), "").unwrap();
 }
 
 #[test]

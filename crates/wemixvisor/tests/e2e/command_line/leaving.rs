@@ -1,23 +1,9 @@
 //! The work is the supervisor's: who watches can leave, and is told when the supervisor goes.
 
-use testkit::{Program, TestHome};
+use testkit::Program;
 
 use super::{Following, fails, has};
-use crate::{empty_home, home_by_order};
-
-/// A home in which the upgrade `v2` waits in its hook until [`let_go`].
-fn held_in(hook: &str) -> TestHome {
-    let home = home_by_order();
-    let script =
-        "#!/bin/sh\nuntil [ -e \"$DAEMON_HOME/go\" ] || [ ! -d \"$DAEMON_HOME\" ]; do sleep 0.05; done\n";
-    home.hook("v2", hook, script);
-    home.install("v3", &Program::practice("3.0.0").with("--block-time=100ms"));
-    home
-}
-
-fn let_go(home: &TestHome) {
-    std::fs::write(home.root().join("go"), "").unwrap();
-}
+use crate::{empty_home, held_in, let_go};
 
 #[test]
 fn ctrl_c_leaves_an_upgrade_that_goes_on_to_its_end() {
