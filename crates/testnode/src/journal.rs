@@ -79,11 +79,14 @@ fn environment(all: bool) -> Map<String, Value> {
 
 /// What the parent gave besides arguments and environment: parent, session, signal masks, open files.
 fn made_as() -> Map<String, Value> {
-    use rustix::process::{getpgrp, getppid, getsid};
     let mut made = Map::new();
-    made.insert("ppid".to_owned(), getppid().map(|pid| pid.as_raw_nonzero().get()).into());
-    made.insert("pgid".to_owned(), getpgrp().as_raw_nonzero().get().into());
-    made.insert("sid".to_owned(), getsid(None).ok().map(|pid| pid.as_raw_nonzero().get()).into());
+    // Behind the program's name, which can hold anything: state, parent, group, session. Each is 0 where its leader
+    // lives in another process namespace, which the calls to the system cannot say through rustix.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split_whitespace().skip(1);
+    for (name, field) in ["ppid", "pgid", "sid"].into_iter().zip(fields) {
+        made.insert(name.to_owned(), field.parse::<u32>().ok().into());
+    }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     for (line, name) in [("SigBlk:", "blocked"), ("SigIgn:", "ignored")] {
         let mask = status.lines().find_map(|text| text.strip_prefix(line)).map(str::trim);

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use rustix::process::{getpid, getsid, setsid};
+use rustix::io::Errno;
+use rustix::process::setsid;
 use wemixvisor_daemon::recorded::Recorded;
 use wemixvisor_daemon::{BootError, Start};
 use wemixvisor_host::home::Home;
@@ -18,10 +19,15 @@ use crate::{log, settings};
 pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     // Before there is any thread: none of them is to get what is meant for the supervisor.
     successor::hold_signals();
-    // One that took the place of a supervisor in the background has its session already.
-    if context.global.background && getsid(None).ok() != Some(getpid()) {
-        // From here on a terminal's hang-up and Ctrl-C do not reach it.
-        setsid().map_err(|error| Failure::failed(format!("cannot begin a session of its own: {error}")))?;
+    if context.global.background {
+        // From here on a terminal's hang-up and Ctrl-C do not reach it. Who leads a session already is refused: one
+        // that took the place of a supervisor in the background.
+        match setsid() {
+            Ok(_) | Err(Errno::PERM) => {}
+            Err(error) => {
+                return Err(Failure::failed(format!("cannot begin a session of its own: {error}")));
+            }
+        }
     }
     let (loaded, home) = context.home()?;
     let (settings, config) = (loaded.resolved.settings, loaded.file);
