@@ -10,6 +10,7 @@
 pub mod error;
 mod events;
 mod node;
+mod page;
 pub mod request;
 mod status;
 mod supervisor;
@@ -42,6 +43,7 @@ struct Api {
 /// Every route of the API. `about` is what it says of the supervisor in whose process it is served.
 pub fn router(handle: Handle, about: wire::Supervisor) -> Router {
     Router::new()
+        .merge(page::routes())
         .route("/health", get(status::health))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/version", get(status::version))
