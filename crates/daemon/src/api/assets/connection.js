@@ -56,7 +56,7 @@ export async function call(method, path, body) {
 
 /** The WebSocket: subscribed to `topics`, opened again when it is lost, and resumed from the last event seen. */
 export class Live {
-  /** `onFrame(frame)` for what comes, `onState("live" | "connecting" | "waiting")`. */
+  /** `onFrame(frame)` for what comes, `onState("live" | "connecting" | "waiting")`: what came before "live" may be old. */
   constructor(topics, onFrame, onState) {
     Object.assign(this, { topics, onFrame, onState });
     this.socket = null;
@@ -81,6 +81,7 @@ export class Live {
       return;
     }
     this.socket = socket;
+    this.subscribed = false;
     socket.onmessage = (message) => this.heard(message.data);
     socket.onclose = () => socket === this.socket && this.again();
     this.heardAt = performance.now();
@@ -122,7 +123,8 @@ export class Live {
       // A home that was made anew counts from the beginning again.
       if (frame.seq < this.seq) this.seq = null;
       this.subscribe();
-    } else if (frame.type === "subscribed") {
+    } else if (frame.type === "subscribed" && !this.subscribed) {
+      this.subscribed = true;
       this.attempts = 0;
       this.onState("live");
     }

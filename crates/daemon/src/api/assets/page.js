@@ -50,6 +50,10 @@ function notice(text, wrong) {
 }
 
 function connection(how) {
+  if (how === "live") {
+    ask();
+    fetchLog();
+  }
   byId("connection").dataset.state = how;
   byId("connection").textContent = LINES[how];
 }
@@ -190,9 +194,6 @@ function took(frame) {
     }
   } else if (frame.type === "lines") {
     tookLines(frame.data.lines);
-  } else if (frame.type === "subscribed" && frame.data.topics.length > 1) {
-    ask();
-    fetchLog();
   } else if (frame.type === "error") {
     notice(clean(frame.data.error), true);
   } else if (!PASSING.includes(frame.type)) {

@@ -92,9 +92,9 @@ function finished(last, actions) {
 }
 
 export function scheduled(actions) {
-  const { upgrades, supervisor } = state.status;
+  const { upgrades, upgrade: running, supervisor } = state.status;
   const still = upgrades.map((plan) => ({ ...plan, blocks_left: null, expected_at: plan.expected_at !== null }));
-  show(body("scheduled"), [still, supervisor !== null], () => {
+  show(body("scheduled"), [still, supervisor !== null, running?.name], () => {
     if (upgrades.length === 0) return h("p", { class: "empty" }, "Nothing is scheduled.");
     const seen = (name) => state.status.upgrades.find((one) => one.name === name);
     const when = (plan) => {
@@ -102,7 +102,7 @@ export function scheduled(actions) {
       return expected ? appointment(expected).textContent : "–";
     };
     const button = (act, text, plan) => h("button", {
-      type: "button", "data-key": `${text}-${plan.name}`, "aria-label": `${text} ${clean(plan.name)}…`, disabled: supervisor === null,
+      type: "button", "data-key": `${text}-${plan.name}`, "aria-label": `${text} ${clean(plan.name)}…`, disabled: supervisor === null || running?.name === plan.name,
       onclick: () => act(plan),
     }, `${text}…`);
     return table(["Name", "Height", "Switch", "Blocks left", "Expected", "Ready", ""], upgrades.map((plan) => [

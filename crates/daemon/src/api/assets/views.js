@@ -54,7 +54,7 @@ export function node(actions) {
     );
     return [
       h("p", { class: "state", "data-state": view.state }, h("span", { class: "dot", "aria-hidden": "true" }),
-        `${STATES[view.state] ?? clean(view.state)}${unsaid}`),
+        h("span", null, `${STATES[view.state] ?? clean(view.state)}${unsaid}`)),
       pairs(
         ["Version", clean(view.version ?? installed)],
         view.version && view.version !== installed && ["Installed", clean(installed)],
@@ -122,6 +122,7 @@ export function mode(plan) {
 /** Whether a plan is ready, as a word with a colour. */
 export function readiness(plan) {
   const word = (kind, text) => h("span", { class: `tag ${kind}` }, text);
+  if (state.status.upgrade?.name === plan.name) return word("busy", "under way");
   if (plan.pinned) return word("bad", "pinned as bad");
   if (plan.refused) return word("bad", "refused: too late");
   if (plan.blocked) return word("bad", "blocked");
@@ -141,13 +142,11 @@ export function findings(list) {
 }
 
 export function next() {
-  const { upgrades, upgrades_enabled: enabled } = state.status;
-  const plan = upgrades[0] ?? null;
+  const { upgrades, upgrade: running, upgrades_enabled: enabled } = state.status;
+  const plan = upgrades.find((one) => one.name !== running?.name) ?? null;
   const still = plan && { ...plan, blocks_left: null, expected_at: plan.expected_at !== null };
-  show(body("next"), [still, enabled], () => {
-    if (plan === null) {
-      return [h("p", { class: "empty" }, "Nothing is scheduled."), h("p", { class: "hint" }, "The program that runs stays.")];
-    }
+  show(body("next"), [still, enabled, running?.name], () => {
+    if (plan === null) return h("p", { class: "empty" }, running ? "Nothing after the one under way." : "Nothing is scheduled: the program that runs stays.");
     const seen = () => state.status.upgrades.find((one) => one.name === plan.name) ?? plan;
     const left = () => ms(seen().expected_at) - now();
     const fine = plan.findings.filter((finding) => finding.state === "ok").length;
