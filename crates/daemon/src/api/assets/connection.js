@@ -1,6 +1,8 @@
 // The way to the API: requests with the token, and one WebSocket that comes back by itself.
 
 const ANSWER_WITHIN = 10_000;
+// An order may first have to verify a program.
+const ORDER_WITHIN = 130_000;
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15_000;
 // Without a frame for so long the server is asked whether it is still there; after as long again it is not.
@@ -28,6 +30,7 @@ export async function call(method, path, body) {
   const headers = { Accept: "application/json" };
   if (token !== null) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  const limit = method === "GET" ? ANSWER_WITHIN : ORDER_WITHIN;
   let answer;
   try {
     answer = await fetch(path, {
@@ -35,11 +38,11 @@ export async function call(method, path, body) {
       headers,
       cache: "no-store",
       body: body === undefined ? undefined : JSON.stringify(body),
-      signal: AbortSignal.timeout(ANSWER_WITHIN),
+      signal: AbortSignal.timeout(limit),
     });
   } catch (error) {
     const slow = error.name === "TimeoutError";
-    throw new Error(slow ? `no answer within ${ANSWER_WITHIN / 1000} s` : "the supervisor cannot be reached");
+    throw new Error(slow ? `no answer within ${limit / 1000} s` : "the supervisor cannot be reached");
   }
   const text = await answer.text().catch(() => "");
   let value = null;

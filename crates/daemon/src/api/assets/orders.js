@@ -32,7 +32,7 @@ function confirm({ title, text, wanted, verb, force, act }) {
   byId("confirm-force").checked = false;
   byId("confirm-force-field").hidden = !force;
   byId("confirm-force-text").textContent = force ?? "";
-  pending = { wanted, act, busy: false, from: document.activeElement?.dataset.key };
+  pending = { wanted, verb, act, busy: false, from: document.activeElement?.dataset.key };
   byId("confirm").showModal();
   byId("confirm-word").focus();
 }
@@ -44,10 +44,12 @@ async function confirmed(event) {
   if (!matches() || pending.busy) return;
   pending.busy = true;
   byId("confirm-yes").disabled = true;
+  byId("confirm-yes").textContent = "One moment…";
   const mine = pending;
   const wrong = await mine.act(byId("confirm-force").checked);
   if (mine !== pending) return;
   mine.busy = false;
+  byId("confirm-yes").textContent = mine.verb;
   byId("confirm-yes").disabled = !matches();
   if (wrong === null) byId("confirm").close();
   else byId("confirm-error").textContent = wrong;
