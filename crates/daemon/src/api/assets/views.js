@@ -149,9 +149,9 @@ export function next() {
     if (plan === null) return h("p", { class: "empty" }, running ? "Nothing after the one under way." : "Nothing is scheduled: the program that runs stays.");
     const seen = () => state.status.upgrades.find((one) => one.name === plan.name) ?? plan;
     const left = () => ms(seen().expected_at) - now();
-    const fine = plan.findings.filter((finding) => finding.state === "ok").length;
-    const troubles = plan.findings.length - fine;
-    const summary = troubles > 0 ? `Readiness: ${troubles} of ${plan.findings.length} to look at` : `Readiness: all ${fine} checks are good`;
+    const failed = plan.findings.filter((finding) => finding.state === "failed").length;
+    const warnings = plan.findings.filter((finding) => finding.state === "warning").length;
+    const summary = ["Readiness: ", failed > 0 ? `${failed} in the way` : "nothing in the way", warnings > 0 ? `, ${warnings} worth knowing` : ""].join("");
     return [
       h("p", { class: "big" }, h("span", { class: "figure name" }, clean(plan.name)), readiness(plan)),
       plan.description && h("p", { class: "long" }, clean(plan.description)),
@@ -167,7 +167,7 @@ export function next() {
       ),
       !enabled && h("p", { class: "error" }, "Upgrades are only watched, not carried out: upgrade.enabled is false."),
       plan.blocked && h("p", { class: "error" }, `It is due and blocked: ${clean(plan.blocked)}`),
-      plan.findings.length > 0 && h("details", { "data-key": `ready-${plan.name}-${plan.ready}`, open: troubles > 0 },
+      plan.findings.length > 0 && h("details", { "data-key": `ready-${plan.name}-${plan.ready}`, open: failed > 0 },
         h("summary", null, summary), findings(plan.findings)),
     ];
   });
