@@ -63,10 +63,14 @@ fn is_live(browser: &mut Browser) {
     browser.sees("the page is live", "document.querySelector('#connection').dataset.state === 'live'");
 }
 
-/// What does not fit, and what a finger misses.
-fn fits_a_phone(browser: &mut Browser) {
+fn fits_the_window(browser: &mut Browser) {
     let width = browser.value("[document.documentElement.scrollWidth, document.documentElement.clientWidth]");
     assert_eq!(width[0], width[1], "nothing is wider than the window");
+}
+
+/// Nothing is too wide, and nothing too small for a finger.
+fn fits_a_phone(browser: &mut Browser) {
+    fits_the_window(browser);
     let small = browser.value(&format!(
         "[...document.querySelectorAll('button, input:not([type=checkbox]), select, summary, nav a')]\
          .filter(one => one.checkVisibility()).filter(one => one.getBoundingClientRect().height < {FINGER} - 0.5)\
@@ -138,6 +142,10 @@ fn an_upgrade_is_scheduled_in_the_page_watched_to_its_end_and_another_one_cancel
     browser.sees("it is ready", "document.querySelector('#next .tag')?.innerText === 'ready'");
     browser.sees("it is counted down", "/^in \\d+ s$/.test(document.querySelector('#countdown').innerText)");
     browser.click("#schedule-box > summary");
+    for width in [600, 768, 1024, 1360] {
+        browser.size(width, 1120);
+        fits_the_window(&mut browser);
+    }
     browser.value("scrollTo(0, 0)");
     picture(&mut browser, "page.png");
 
@@ -158,6 +166,14 @@ fn an_upgrade_is_scheduled_in_the_page_watched_to_its_end_and_another_one_cancel
     let steps = browser.value("document.querySelectorAll('#upgrade [data-state=done]').length");
     assert_eq!(steps.as_u64(), Some(5), "stop, hook, switch, start, probation");
     browser.sees("all is well again", "document.querySelector('#verdict').dataset.level === 'ok'");
+
+    // The log can be held to be read.
+    browser.click("#log-pause");
+    let lines = text(&mut browser, "#log-lines");
+    browser.sees("lines wait", "/^Go on \\(\\d+ new\\)$/.test(document.querySelector('#log-pause').innerText)");
+    assert_eq!(text(&mut browser, "#log-lines"), lines);
+    browser.click("#log-pause");
+    browser.sees("they are there", &format!("document.querySelector('#log-lines').innerText !== {}", json!(lines)));
 
     // The other one is cancelled, and not before its name is typed.
     browser.dark(false);
@@ -254,6 +270,37 @@ fn on_a_phone_with_a_token_that_is_kept_nowhere() {
 }
 
 #[test]
+fn a_failed_upgrade_is_told_with_its_reason_and_can_be_tried_again() {
+    let Some(program) = browser() else { return };
+    let home = home();
+    home.install("v2", &Program::practice("2.0.0").with("--exit-at-start=7"));
+    let address = served(&home);
+    let _supervisor = home.start();
+    home.sees_head(3);
+    let mut browser = Browser::start(&program);
+    browser.size(1360, 1120);
+    browser.open(&address);
+    is_live(&mut browser);
+    home.plan("v2", 5);
+    browser.sees("it is rolled back", "document.querySelector('#upgrade').dataset.state === 'rolled_back'");
+    let told = text(&mut browser, "#upgrade");
+    assert!(told.contains("exit code 7") && told.contains("check the old program"), "{told}");
+    browser.sees("a person is needed", "document.querySelector('#verdict').dataset.level === 'attention'");
+    browser.sees("it is among what needs one", "document.querySelector('#alerts').innerText.includes('v2')");
+    picture(&mut browser, "rolled-back.png");
+
+    home.install("v2", &Program::practice("2.0.0").with("--block-time=100ms"));
+    browser.click("[data-key=retry]");
+    browser.sees("it asks", "document.querySelector('#confirm').open");
+    browser.write("v2");
+    browser.press("Enter");
+    home.committed("v2");
+    browser.sees("it is carried out", "document.querySelector('#upgrade').dataset.state === 'committed'");
+    browser.sees("both are in the history", "document.querySelectorAll('#history tbody tr').length === 2");
+    assert_eq!(complaints(&mut browser, ""), Vec::<String>::new());
+}
+
+#[test]
 fn it_says_that_it_is_stale_and_comes_back_by_itself() {
     let Some(program) = browser() else { return };
     let home = home();
@@ -272,6 +319,7 @@ fn it_says_that_it_is_stale_and_comes_back_by_itself() {
     assert_eq!(browser.value("document.querySelector('#stale').hidden"), true, "not at once");
     browser.sees("it says so", "document.querySelector('#stale').innerText.startsWith('Stale since')");
     assert!(browser.value("document.title").as_str().unwrap().starts_with("STALE"));
+    assert!(text(&mut browser, "#verdict").contains("Not known"));
     picture(&mut browser, "stale.png");
 
     // What happened meanwhile is seen when the supervisor is back.

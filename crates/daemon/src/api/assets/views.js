@@ -8,14 +8,15 @@ const body = (id) => byId(id).querySelector(".body");
 
 const LEVELS = { ok: ["✓", "OK"], attention: ["!", "Attention"], down: ["✕", "Down"] };
 
-export function verdict() {
+export function verdict(stale) {
   const { verdict: level, headline } = state.status;
   const [sign, word] = LEVELS[level] ?? ["?", clean(level)];
   const place = byId("verdict");
-  place.dataset.level = level;
-  show(place, [level, headline], () => [
-    h("span", { class: "sign", "aria-hidden": "true" }, sign),
-    h("p", null, h("strong", null, word), " ", h("span", { class: "headline" }, clean(headline))),
+  place.dataset.level = stale ? "stale" : level;
+  show(place, [level, headline, stale], () => [
+    h("span", { class: "sign", "aria-hidden": "true" }, stale ? "?" : sign),
+    h("p", null, h("strong", null, stale ? "Not known" : word), " ",
+      h("span", { class: "headline" }, stale ? `it was ${word}: ${clean(headline)}` : clean(headline))),
   ]);
 }
 
@@ -44,8 +45,10 @@ const STATES = {
 const UP = ["running", "starting", "stopping"];
 
 export function node(actions) {
-  const { node: view, installed, supervisor } = state.status;
-  show(body("node"), [view, installed, supervisor !== null], () => {
+  const { node: view, installed, supervisor, upgrade } = state.status;
+  // While an upgrade goes on the node is its own, but for the start that it may wait for.
+  const free = supervisor !== null && upgrade === null;
+  show(body("node"), [view, installed, free, upgrade?.held, state.status.last_upgrade !== null], () => {
     const runs = UP.includes(view.state);
     const unsaid = view.state === "running" && !view.answering ? ", has not told its height yet" : "";
     const last = view.last_exit;
@@ -70,10 +73,10 @@ export function node(actions) {
       view.args.length > 0 && h("details", { "data-key": "node-args" }, h("summary", null, "Arguments"),
         h("pre", { class: "small", tabindex: "0" }, view.args.map(clean).join("\n"))),
       h("p", { class: "buttons" },
-        button("start", "Start", supervisor && !runs, actions.start),
-        button("restart", "Restart…", supervisor && runs, actions.restart),
-        button("stop", "Stop…", supervisor && (runs || view.state === "waiting"), actions.stop),
-        button("rollback", "Roll back…", supervisor && state.status.last_upgrade, actions.rollback)),
+        button("start", "Start", (free || upgrade?.held) && !runs, actions.start),
+        button("restart", "Restart…", free && runs, actions.restart),
+        button("stop", "Stop…", free && (runs || view.state === "waiting"), actions.stop),
+        button("rollback", "Roll back…", free && state.status.last_upgrade, actions.rollback)),
     ];
   });
 }
