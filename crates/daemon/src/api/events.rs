@@ -14,12 +14,17 @@ const USUAL_EVENTS: usize = 100;
 /// The most events in one answer.
 const MAX_EVENTS: usize = 1000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// Only what happened after the event with this number.
     #[serde(default)]
+    #[param(default = 0)]
     since: u64,
+    /// The most events in the answer. More than 1000 are taken as 1000, 0 as 1.
     #[serde(default = "usual")]
+    #[param(default = 100)]
     limit: usize,
 }
 
@@ -27,6 +32,17 @@ fn usual() -> usize {
     USUAL_EVENTS
 }
 
+/// What happened, by sequence number.
+///
+/// To miss nothing, ask on with `since` = `last` of the answer before.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "events", operation_id = "events", params(Page),
+    responses(
+        (status = 200, description = "The events after `since`, oldest first.", body = wire::Events),
+        (status = 400, description = "The query makes no sense."),
+        (status = 500, description = "The events cannot be read from the disk."),
+    )
+)]
 pub(super) async fn events(
     State(api): State<Api>,
     page: Result<Query<Page>, QueryRejection>,

@@ -10,6 +10,7 @@
 pub mod error;
 mod events;
 mod node;
+pub mod openapi;
 pub mod request;
 mod status;
 mod supervisor;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use crate::handle::Handle;
 use error::ApiError;
@@ -39,30 +40,53 @@ struct Api {
     about: Arc<wire::Supervisor>,
 }
 
+/// The routes, once: the router and the OpenAPI document are both made from this table.
+macro_rules! routes {
+    ($($method:ident $path:literal => $module:ident::$handler:ident;)+) => {
+        fn routes() -> Router<Api> {
+            Router::new()$(.route($path, $method($module::$handler)))+
+        }
+
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths($($module::$handler),+))]
+        struct Documented;
+
+        /// Method and path of each route.
+        #[cfg(test)]
+        const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path)),+];
+    };
+}
+
+routes! {
+    get "/health" => status::health;
+    get "/openapi.json" => openapi::served;
+    get "/api/v1/status" => status::status;
+    get "/api/v1/version" => status::version;
+    get "/api/v1/node" => node::node;
+    post "/api/v1/node/start" => node::start;
+    post "/api/v1/node/stop" => node::stop;
+    post "/api/v1/node/restart" => node::restart;
+    get "/api/v1/upgrades" => upgrades::list;
+    post "/api/v1/upgrades" => upgrades::schedule;
+    // `status` and `rollback` are also names that an upgrade can have.
+    get "/api/v1/upgrades/status" => upgrades::status;
+    delete "/api/v1/upgrades/status" => upgrades::cancel_status;
+    post "/api/v1/upgrades/rollback" => upgrades::roll_back;
+    get "/api/v1/upgrades/rollback" => upgrades::one_rollback;
+    delete "/api/v1/upgrades/rollback" => upgrades::cancel_rollback;
+    get "/api/v1/upgrades/{name}" => upgrades::one;
+    delete "/api/v1/upgrades/{name}" => upgrades::cancel;
+    post "/api/v1/upgrades/{name}/apply" => upgrades::apply;
+    post "/api/v1/upgrades/{name}/retry" => upgrades::retry;
+    get "/api/v1/history" => upgrades::history;
+    get "/api/v1/events" => events::events;
+    post "/api/v1/supervisor/stop" => supervisor::stop;
+    post "/api/v1/supervisor/restart" => supervisor::restart;
+}
+
 /// Every route of the API. `about` is what it says of the supervisor in whose process it is served.
 pub fn router(handle: Handle, about: wire::Supervisor) -> Router {
-    Router::new()
-        .route("/health", get(status::health))
-        .route("/api/v1/status", get(status::status))
-        .route("/api/v1/version", get(status::version))
-        .route("/api/v1/node", get(node::node))
-        .route("/api/v1/node/start", post(node::start))
-        .route("/api/v1/node/stop", post(node::stop))
-        .route("/api/v1/node/restart", post(node::restart))
-        .route("/api/v1/upgrades", get(upgrades::list).post(upgrades::schedule))
-        // `status` and `rollback` are also names that an upgrade can have.
-        .route("/api/v1/upgrades/status", get(upgrades::status).delete(upgrades::cancel_status))
-        .route(
-            "/api/v1/upgrades/rollback",
-            post(upgrades::roll_back).get(upgrades::one_rollback).delete(upgrades::cancel_rollback),
-        )
-        .route("/api/v1/upgrades/{name}", get(upgrades::one).delete(upgrades::cancel))
-        .route("/api/v1/upgrades/{name}/apply", post(upgrades::apply))
-        .route("/api/v1/upgrades/{name}/retry", post(upgrades::retry))
-        .route("/api/v1/history", get(upgrades::history))
-        .route("/api/v1/events", get(events::events))
-        .route("/api/v1/supervisor/stop", post(supervisor::stop))
-        .route("/api/v1/supervisor/restart", post(supervisor::restart))
+    routes()
         .fallback(async || ApiError::not_found("there is no such route"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY))
