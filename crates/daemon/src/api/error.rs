@@ -94,6 +94,11 @@ impl ApiError {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "busy", message: message.into() }
     }
 
+    /// 503: the node is not fit for work.
+    pub(crate) fn unfit(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "not_ready", message: message.into() }
+    }
+
     /// 503: there is no supervisor to do it.
     pub fn not_running(message: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "not_running", message: message.into() }

@@ -19,6 +19,7 @@ mod logs;
 mod metrics;
 mod node;
 pub mod openapi;
+mod page;
 pub mod relay;
 pub mod request;
 mod shown;
@@ -139,6 +140,7 @@ routes! {
 /// Every route of the API.
 pub fn router(api: Api) -> Router {
     routes()
+        .merge(page::routes())
         .fallback(async || ApiError::not_found("there is no such route"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY))

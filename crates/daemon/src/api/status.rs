@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use wemixvisor_core::engine::snapshot::NodeState;
 
 use super::error::ApiError;
@@ -28,18 +27,17 @@ pub(super) async fn health(State(api): State<Api>) -> Result<Json<wire::Health>,
     get, path = "/ready", tag = "supervisor", operation_id = "ready",
     responses(
         (status = 200, description = "It is.", body = wire::Ready),
-        (status = 503, description = "It is not; or the supervisor is ending, with a body that is an error.", body = wire::Ready),
+        (status = 503, description = "It is not, and why; or the supervisor is ending."),
     )
 )]
-pub(super) async fn ready(State(api): State<Api>) -> Result<(StatusCode, Json<wire::Ready>), ApiError> {
+pub(super) async fn ready(State(api): State<Api>) -> Result<Json<wire::Ready>, ApiError> {
     let snapshot = api.asked.snapshot().await?;
     let ready = snapshot.node.state == NodeState::Running
         && snapshot.node.answering
         && snapshot.upgrade.is_none()
         && snapshot.stuck.is_none();
     let headline = verdict(&snapshot, api.about.is_some()).1;
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok((status, Json(wire::Ready { ready, headline })))
+    if ready { Ok(Json(wire::Ready { headline })) } else { Err(ApiError::unfit(headline)) }
 }
 
 /// Am I fine, and what comes next?

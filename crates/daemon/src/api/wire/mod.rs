@@ -118,8 +118,6 @@ pub struct Health {
 /// `GET /ready`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Ready {
-    /// The node runs, answers, and nothing is in its way.
-    pub ready: bool,
     /// The verdict in a sentence.
     pub headline: String,
 }
