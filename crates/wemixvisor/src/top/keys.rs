@@ -24,11 +24,12 @@ pub(super) const KEYS: [(&str, &str, &str); 9] = [
 ];
 
 /// Keys that only the page of help tells.
-pub(super) const MORE_KEYS: [(&str, &str); 4] = [
+pub(super) const MORE_KEYS: [(&str, &str); 5] = [
     ("↑ ↓ PgUp PgDn", "older and newer lines of the log"),
     ("← →", "the beginnings and the ends of its lines"),
     ("Home End", "the oldest line; the newest, which is followed from then on"),
     ("Esc", "back"),
+    ("Ctrl-L", "draw everything anew"),
 ];
 
 /// What is to be done after a key.
@@ -36,6 +37,8 @@ pub(super) const MORE_KEYS: [(&str, &str); 4] = [
 pub(super) enum Deed {
     /// Nothing but showing what has changed.
     Show,
+    /// The same on a screen that something else has written on.
+    DrawAnew,
     /// Leave.
     Quit,
     /// Leave, as by a signal.
@@ -51,7 +54,11 @@ impl View {
             return Deed::Show;
         }
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return if key.code == KeyCode::Char('c') { Deed::Interrupt } else { Deed::Show };
+            return match key.code {
+                KeyCode::Char('c') => Deed::Interrupt,
+                KeyCode::Char('l') => Deed::DrawAnew,
+                _ => Deed::Show,
+            };
         }
         if key.modifiers.contains(KeyModifiers::ALT) {
             return Deed::Show;
@@ -267,6 +274,7 @@ mod tests {
         assert_eq!(view.key(with('c', KeyModifiers::CONTROL)), Deed::Interrupt);
         let _ = typed(&mut view, "xst");
         assert_eq!(view.key(with('d', KeyModifiers::CONTROL)), Deed::Show);
+        assert_eq!(view.key(with('l', KeyModifiers::CONTROL)), Deed::DrawAnew);
         assert_eq!(view.key(with('q', KeyModifiers::ALT)), Deed::Show);
         assert_eq!(view.prompt.as_ref().unwrap().typed, "st");
         assert_eq!(view.key(with('c', KeyModifiers::CONTROL)), Deed::Interrupt);

@@ -83,11 +83,11 @@ impl Section {
         self.lines.len()
     }
 
-    /// Adds a text behind the section's name, which stands before its first line only.
+    /// Adds a text behind a name, which stands before its first line only.
     pub(super) fn say(&mut self, pen: Pen, label: &str, lead: &str, tone: Option<Tone>, text: &str) {
         let before = LABEL + width(lead);
         for (at, piece) in fold(text, pen.width.saturating_sub(before)).into_iter().enumerate() {
-            let named = if self.lines.is_empty() { label } else { "" };
+            let named = if at == 0 { label } else { "" };
             let lead = if at == 0 { lead.to_owned() } else { " ".repeat(width(lead)) };
             self.lines.push(Line::from(vec![
                 Span::styled(format!("{named:<LABEL$}"), style(pen.paint, Tone::Dim)),

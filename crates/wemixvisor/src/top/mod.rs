@@ -121,6 +121,7 @@ async fn watch(
                 let deed = if let Event::Key(key) = event { view.key(key) } else { Deed::Show };
                 match deed {
                     Deed::Show => {}
+                    Deed::DrawAnew => terminal.clear()?,
                     Deed::Quit => return Ok(Left::Quit),
                     Deed::Interrupt => return Ok(Left::Interrupted),
                     Deed::Send(order) => drop(orders.spawn(send(live.clone(), order))),

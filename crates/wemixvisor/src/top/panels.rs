@@ -273,13 +273,13 @@ fn steps(section: &mut Section, steps: &[Mark], pen: Pen, now: Moment, zone: &Ti
 }
 
 fn alerts(view: &View, status: &Status, pen: Pen) -> Section {
+    let missing = view.no_events.as_ref();
+    let missing =
+        missing.map(|why| format!("nothing is told as it happens, it is only asked now and then: {why}"));
+    let known = shown_alerts(status).into_iter().map(|alert| alert.text.clone());
     let mut section = Section::new(5, 1);
-    if let Some(why) = &view.no_events {
-        let text = format!("nothing is told as it happens, it is only asked now and then: {why}");
-        section.say(pen, "alerts", "! ", Some(Tone::Warn), &text);
-    }
-    for alert in shown_alerts(status) {
-        section.say(pen, "alerts", "! ", Some(Tone::Warn), &alert.text);
+    for (at, text) in missing.into_iter().chain(known).enumerate() {
+        section.say(pen, if at == 0 { "alerts" } else { "" }, "! ", Some(Tone::Warn), &text);
     }
     section
 }

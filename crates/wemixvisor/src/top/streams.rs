@@ -101,6 +101,13 @@ async fn follow(
 }
 
 fn lines(frame: &Frame) -> Vec<String> {
-    let lines = frame.event.data["lines"].as_array();
-    lines.into_iter().flatten().filter_map(|line| line.as_str().map(str::to_owned)).collect()
+    let data = &frame.event.data;
+    let left_out = data["skipped"].as_u64().filter(|lines| *lines > 0);
+    let lines = data["lines"].as_array().into_iter().flatten();
+    let lines = lines.filter_map(|line| line.as_str().map(str::to_owned));
+    left_out
+        .map(|lines| format!("... {lines} lines came too fast to be shown"))
+        .into_iter()
+        .chain(lines)
+        .collect()
 }
