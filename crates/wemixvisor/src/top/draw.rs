@@ -123,9 +123,10 @@ fn foot(view: &View, pen: Pen, rows: usize) -> Vec<Line<'static>> {
         }
     }
     let prompt = view.prompt.as_ref();
-    let means = prompt.map(|prompt| format!("{} To do it type {} and Enter:", prompt.means, prompt.word));
+    let texts =
+        prompt.map(|prompt| [prompt.means.clone(), format!("Type {} and Enter to do it:", prompt.word)]);
     let mut asked = Section::new(1, 0);
-    for piece in means.iter().flat_map(|means| fold(means, pen.width)) {
+    for piece in texts.iter().flatten().flat_map(|text| fold(text, pen.width)) {
         asked.push(Line::styled(piece, style(pen.paint, Tone::Strong)));
     }
     let below = 1 + usize::from(prompt.is_some());

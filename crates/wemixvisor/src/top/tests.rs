@@ -279,8 +279,8 @@ fn a_prompt_its_answer_and_the_other_pages() {
     typed(&mut view, "av2");
     let text = shown(&view, (80, 24), begin);
     let foot = "\
-Upgrade v2.0.0 is carried out now: the node is stopped, v2.0.0 is started. To do
-it type v2.0.0 and Enter:
+Upgrade v2.0.0 is carried out now: the node is stopped, v2.0.0 is started.
+Type v2.0.0 and Enter to do it:
 > v2
 Enter sends it  Esc leaves it";
     assert!(text.ends_with(foot), "{text}");

@@ -75,7 +75,7 @@ impl<'home> Terminal<'home> {
     /// Hits a key that asks for a word, and types that.
     fn orders(&self, key: &str, word: &str) {
         self.types(key);
-        self.shows(&[&format!("type {word} and Enter:"), "\n>"]);
+        self.shows(&[&format!("Type {word} and Enter to do it:"), "\n>"]);
         self.types(word);
         self.shows(&[&format!("\n> {word}")]);
         self.hits("Enter");
@@ -193,7 +193,7 @@ fn top_sends_orders_only_when_their_word_was_typed() {
     let pid = node_pid(&screen).unwrap();
 
     terminal.types("r");
-    terminal.shows(&["type restart and Enter:"]);
+    terminal.shows(&["Type restart and Enter to do it:"]);
     terminal.types("restaurant");
     terminal.hits("Enter");
     terminal.shows(&["not done (restart the node): \"restaurant\" was typed"]);
