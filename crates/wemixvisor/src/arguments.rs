@@ -94,6 +94,8 @@ pub enum Command {
         #[arg(long, short)]
         watch: bool,
     },
+    /// The live view: height and pace, countdown, steps of an upgrade, log; keys for the common orders
+    Top,
     /// The node's output
     Logs {
         /// Go on as it is written
@@ -340,6 +342,7 @@ mod tests {
             "restart",
             "restart --supervisor-only",
             "status -w",
+            "top",
             "logs -f -n 5",
             "version",
             "upgrade schedule v2 5 --binaries u --checksum s --info i --switch at --force",

@@ -1,10 +1,13 @@
 //! The control socket: the API for the command line on the same machine.
 //!
 //! The socket lies in the supervisor's own directory and has mode 0600: who may open it is the same user, or root.
-//! [`bind`] puts it there, [`serve`] answers on it, [`Client`] asks.
+//! [`bind`] puts it there, [`serve`] answers on it, [`Client`] asks; [`Stream`] is what it is told as it
+//! happens.
 
 mod client;
 mod place;
+mod sse;
+mod stream;
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -21,6 +24,7 @@ use crate::api::listen::answer;
 use crate::api::{self, Api};
 pub use client::{Answer, Client, ClientError, Method};
 use place::Place;
+pub use stream::{Frame, Stream};
 
 /// The permission bits of the socket.
 const SOCKET_MODE: u32 = 0o600;

@@ -10,6 +10,7 @@ mod run;
 mod start;
 mod status;
 mod stop;
+mod top;
 mod upgrade;
 mod version;
 
@@ -112,6 +113,7 @@ impl Context {
             Command::Restart { supervisor_only: true } => block_on(restart::supervisor(self)),
             Command::Status { watch } => block_on(status::status(self, watch)),
             Command::Logs { follow, tail } => block_on(logs::logs(self, follow, tail)),
+            Command::Top => block_on(top::top(self)),
             Command::Version => block_on(version::version(self)),
             Command::Upgrade(command) => block_on(upgrade::upgrade(self, command)),
             Command::Config(command) => config::config(self, command),

@@ -22,6 +22,7 @@ mod stops;
 mod supervision;
 mod surroundings;
 mod switching;
+mod top;
 
 use testkit::{Program, TestHome};
 
