@@ -245,6 +245,8 @@ fn on_a_phone_with_a_token_that_is_kept_nowhere() {
     browser.press("Enter");
     browser.sees("the node is down", "document.querySelector('#verdict').dataset.level === 'down'");
     home.sees("it is stopped", |status| status["node"]["state"] == "stopped");
+    // Its end is heard of before the order is answered; then the focus goes back to where it was.
+    browser.sees("the dialog is gone", "!document.querySelector('#confirm').open");
     browser.sees("it can be started", "!document.querySelector('[data-key=start]').disabled");
     browser.value("document.querySelector('[data-key=start]').focus()");
     browser.press("Enter");
@@ -273,7 +275,7 @@ fn on_a_phone_with_a_token_that_is_kept_nowhere() {
 fn a_failed_upgrade_is_told_with_its_reason_and_can_be_tried_again() {
     let Some(program) = browser() else { return };
     let home = home();
-    home.install("v2", &Program::practice("2.0.0").with("--exit-at-start=7"));
+    home.install("v2", &Program::practice("2.0.0").with("--fail-start=unknown flag"));
     let address = served(&home);
     let _supervisor = home.start();
     home.sees_head(3);
@@ -284,7 +286,7 @@ fn a_failed_upgrade_is_told_with_its_reason_and_can_be_tried_again() {
     home.plan("v2", 5);
     browser.sees("it is rolled back", "document.querySelector('#upgrade').dataset.state === 'rolled_back'");
     let told = text(&mut browser, "#upgrade");
-    assert!(told.contains("exit code 7") && told.contains("check the old program"), "{told}");
+    assert!(told.contains("unknown flag") && told.contains("check the old program"), "{told}");
     browser.sees("a person is needed", "document.querySelector('#verdict').dataset.level === 'attention'");
     browser.sees("it is among what needs one", "document.querySelector('#alerts').innerText.includes('v2')");
     picture(&mut browser, "rolled-back.png");
@@ -294,9 +296,17 @@ fn a_failed_upgrade_is_told_with_its_reason_and_can_be_tried_again() {
     browser.sees("it asks", "document.querySelector('#confirm').open");
     browser.write("v2");
     browser.press("Enter");
-    home.committed("v2");
     browser.sees("it is carried out", "document.querySelector('#upgrade').dataset.state === 'committed'");
+    assert_eq!(home.current().as_deref(), Some("v2"));
     browser.sees("both are in the history", "document.querySelectorAll('#history tbody tr').length === 2");
+
+    // And it can be taken back by hand.
+    browser.click("[data-key=rollback]");
+    browser.sees("it asks", "document.querySelector('#confirm-title').innerText === 'Roll v2 back'");
+    browser.write("v2");
+    browser.press("Enter");
+    browser.sees("the first one runs", "document.querySelector('#node dd').innerText === 'genesis'");
+    browser.sees("there is nothing more to take back", "document.querySelector('[data-key=rollback]').disabled");
     assert_eq!(complaints(&mut browser, ""), Vec::<String>::new());
 }
 
@@ -370,4 +380,44 @@ fn what_others_wrote_stays_text() {
     assert_eq!(elsewhere, json!([]), "nothing comes from elsewhere");
     let left = complaints(&mut browser, "TrustedHTML");
     assert_eq!(left, Vec::<String>::new());
+}
+
+#[test]
+fn the_api_is_described_in_a_page_of_its_own() {
+    let Some(program) = browser() else { return };
+    let home = home();
+    let address = served(&home);
+    let _supervisor = home.start();
+    let mut browser = Browser::start(&program);
+    browser.size(1100, 1000);
+    browser.dark(false);
+    browser.open(&format!("{address}docs"));
+    browser.sees("it is there", "!document.querySelector('#docs').hidden");
+    let counts = browser.value(
+        "fetch('/openapi.json').then(answer => answer.json()).then(api => [\
+           Object.values(api.paths).flatMap(path => Object.keys(path)).filter(key => /^(get|put|post|delete)$/.test(key)).length, \
+           document.querySelectorAll('#operations .entry').length, \
+           Object.keys(api.components.schemas).length, document.querySelectorAll('#schemas .entry').length])",
+    );
+    assert!(counts[0].as_u64() > Some(20) && counts[2].as_u64() > Some(10), "{counts}");
+    assert_eq!((&counts[0], &counts[2]), (&counts[1], &counts[3]), "every operation and every schema");
+
+    browser.click("#filter");
+    browser.write("schedule");
+    browser.sees("it is filtered", "/^[1-9] operation/.test(document.querySelector('#found').innerText)");
+    let shown = "[...document.querySelectorAll('#operations .entry')].find(one => !one.hidden && one.words.startsWith('post /api/v1/upgrades '))";
+    browser.sees("what schedules is found", &format!("{shown} !== undefined"));
+    browser.value(&format!("{shown}.open = true"));
+    browser.sees("its answers are there", &format!("{shown}.querySelector('.answers')?.innerText.includes('409')"));
+    browser.value("scrollTo(0, 0)");
+    picture(&mut browser, "docs.png");
+    browser.sees("a schema can be opened", &format!("({shown}.querySelector('a[data-schema]').click(), true)"));
+    browser.sees("it is", "document.activeElement.closest('#schemas .entry')?.open");
+    // All of it, opened.
+    browser.value("for (const one of document.querySelectorAll('.entry')) one.open = true");
+    browser.size(360, 760);
+    fits_the_window(&mut browser);
+    let odd = browser.value("document.body.innerText.match(/undefined|\\[object|NaN/)");
+    assert_eq!(odd, Value::Null);
+    assert_eq!(complaints(&mut browser, ""), Vec::<String>::new());
 }

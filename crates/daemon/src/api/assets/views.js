@@ -2,7 +2,7 @@
 // what it shows has changed; what changes all the time (heights, countdowns) has elements that change by themselves.
 
 import { appointment, byId, clean, counting, duration, h, live, moment, number, pairs, show } from "./dom.js";
-import { blocksLeft, ms, now, state } from "./state.js";
+import { blocksLeft, leaving, ms, now, state } from "./state.js";
 
 const body = (id) => byId(id).querySelector(".body");
 
@@ -48,7 +48,7 @@ export function node(actions) {
   const { node: view, installed, supervisor, upgrade } = state.status;
   // While an upgrade goes on the node is its own, but for the start that it may wait for.
   const free = supervisor !== null && upgrade === null;
-  show(body("node"), [view, installed, free, upgrade?.held, state.status.last_upgrade !== null], () => {
+  show(body("node"), [view, installed, free, upgrade?.held, leaving()], () => {
     const runs = UP.includes(view.state);
     const unsaid = view.state === "running" && !view.answering ? ", has not told its height yet" : "";
     const last = view.last_exit;
@@ -76,7 +76,7 @@ export function node(actions) {
         button("start", "Start", (free || upgrade?.held) && !runs, actions.start),
         button("restart", "Restart…", free && runs, actions.restart),
         button("stop", "Stop…", free && (runs || view.state === "waiting"), actions.stop),
-        button("rollback", "Roll back…", free && state.status.last_upgrade, actions.rollback)),
+        button("rollback", "Roll back…", supervisor !== null && leaving() !== null, actions.rollback)),
     ];
   });
 }
