@@ -129,7 +129,14 @@ mod tests {
                 for import in quoted(content, "from \"./") {
                     assert!(is_asset(import), "{name}: {import}");
                 }
-                for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+                for sink in [
+                    "innerHTML",
+                    "outerHTML",
+                    "insertAdjacentHTML",
+                    "document.write",
+                    "eval(",
+                    "new Function",
+                ] {
                     assert!(!content.contains(sink), "{name}: {sink}");
                 }
                 for store in ["localStorage", "sessionStorage", "document.cookie", "indexedDB"] {
