@@ -9,6 +9,7 @@ mod commands;
 mod drill;
 mod failure;
 mod files;
+mod files_api;
 mod follow;
 mod live;
 mod log;

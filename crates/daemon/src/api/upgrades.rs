@@ -24,7 +24,7 @@ const MAX_HISTORY: usize = 1000;
 type Answer<T> = Result<Json<T>, ApiError>;
 
 pub(super) async fn list(State(api): State<Api>) -> Answer<wire::Upgrades> {
-    let snapshot = api.handle.snapshot().await?;
+    let snapshot = api.asked.snapshot().await?;
     Ok(Json(wire::Upgrades::new(snapshot.plans.iter().map(wire::Upgrade::of).collect())))
 }
 
@@ -37,19 +37,19 @@ pub(super) async fn schedule(
     let Scheduling { plan, force } =
         request::read(text).map_err(|error| ApiError::invalid(error.to_string()))?;
     let name = plan.name.clone();
-    let message = api.handle.order(Order::Schedule { plan: Box::new(plan), force }).await??;
-    let snapshot = api.handle.snapshot().await?;
+    let message = api.asked.order(Order::Schedule { plan: Box::new(plan), force }).await?;
+    let snapshot = api.asked.snapshot().await?;
     Ok(Json(wire::Scheduled { message, upgrade: planned(&snapshot, &name) }))
 }
 
 pub(super) async fn status(State(api): State<Api>) -> Answer<wire::UpgradeStatus> {
-    let snapshot = api.handle.snapshot().await?;
+    let snapshot = api.asked.snapshot().await?;
     Ok(Json(wire::UpgradeStatus::of(&snapshot)))
 }
 
 pub(super) async fn one(State(api): State<Api>, Path(name): Path<String>) -> Answer<wire::Upgrade> {
     let name = read_name(&name)?;
-    let snapshot = api.handle.snapshot().await?;
+    let snapshot = api.asked.snapshot().await?;
     planned(&snapshot, &name).map(Json).ok_or_else(|| unknown(&snapshot, &name))
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn one_rollback(api: State<Api>) -> Answer<wire::Upgrade> {
 }
 
 pub(super) async fn cancel(State(api): State<Api>, Path(name): Path<String>) -> Answer<wire::Message> {
-    let message = api.handle.order(Order::Cancel(read_name(&name)?)).await??;
+    let message = api.asked.order(Order::Cancel(read_name(&name)?)).await?;
     Ok(Json(wire::Message { message }))
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn history(
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Answer<wire::History> {
     let Query(HistoryQuery { limit }) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
-    let entries = api.handle.history(limit.clamp(1, MAX_HISTORY)).await?.map_err(ApiError::failed)?;
+    let entries = api.asked.history(limit.clamp(1, MAX_HISTORY)).await?;
     Ok(Json(wire::History::new(entries.iter().map(wire::Finished::of).collect())))
 }
 

@@ -206,6 +206,14 @@ impl Client {
         http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)
     }
 
+    /// A connection to the socket, for whoever speaks HTTP over it by itself.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn connection(&self) -> Result<UnixStream, ClientError> {
+        self.connect().await
+    }
+
     /// A home without a socket but with a locked supervisor's lock is never taken for one without a supervisor.
     async fn connect(&self) -> Result<UnixStream, ClientError> {
         let begun = Instant::now();

@@ -4,9 +4,8 @@
 mod chain;
 mod moment;
 mod node;
+mod place;
 mod upgrade;
-
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,6 +18,7 @@ use crate::handle::RecordedEvent;
 pub use chain::{Chain, Source};
 pub use moment::Moment;
 pub use node::{Exit, Node};
+pub use place::{Change, Changed, NodeLog, Setting, Settings};
 pub use upgrade::{Finding, Finished, Mark, UnderWay, Upgrade, UpgradeStatus};
 
 /// The version of this API, as in `/api/v1`.
@@ -112,6 +112,15 @@ pub struct Version {
 pub struct Health {
     /// `ok`.
     pub status: String,
+}
+
+/// `GET /ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// The node runs, answers, and nothing is in its way.
+    pub ready: bool,
+    /// The verdict in a sentence.
+    pub headline: String,
 }
 
 /// What became of an order.
@@ -215,14 +224,8 @@ impl Status {
 
 impl Supervisor {
     /// This process, as of now.
-    #[allow(clippy::disallowed_methods)] // Said to people; nothing is decided by it.
     pub(crate) fn here() -> Self {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            started_at: Moment(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)),
-        }
+        Self { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id(), started_at: Moment::now() }
     }
 }
 
