@@ -29,12 +29,24 @@ const FILE_MODE: u32 = 0o600;
 /// One change at a time: each of them reads the file and writes it.
 static CHANGING: Mutex<()> = Mutex::new(());
 
-#[derive(Debug, Deserialize)]
+/// Settings and their values.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Changes {
+pub(super) struct Changes {
+    /// New values by key, such as `node.max_restarts`; `null` takes a key out of the file.
+    #[schema(value_type = Object, example = json!({"node.max_restarts": 3}))]
     settings: Map<String, Value>,
 }
 
+/// The settings, and where each comes from.
+#[utoipa::path(
+    get, path = "/api/v1/config", tag = "settings", operation_id = "config",
+    responses(
+        (status = 200, description = "Every setting.", body = wire::Settings),
+        (status = 400, description = "The settings on the disk are not valid."),
+        (status = 500, description = "They cannot be read."),
+    )
+)]
 pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>, ApiError> {
     let configuration = api.place.configuration.clone();
     let settings = apart(move || {
@@ -44,6 +56,16 @@ pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>,
     Ok(Json(settings.await?))
 }
 
+/// Check a change of settings; nothing is changed.
+#[utoipa::path(
+    post, path = "/api/v1/config/validate", tag = "settings", operation_id = "validate_config", request_body = Changes,
+    responses(
+        (status = 200, description = "What the change would do.", body = wire::Changed),
+        (status = 400, description = "It is not valid, with everything that is wrong."),
+        (status = 413, description = "The body is too long."),
+        (status = 500, description = "The settings cannot be read."),
+    )
+)]
 pub(super) async fn validate(
     State(api): State<Api>,
     body: Result<Bytes, BytesRejection>,
@@ -54,6 +76,18 @@ pub(super) async fn validate(
     Ok(Json(work.await?))
 }
 
+/// Change settings: `config.toml` is changed, and read.
+///
+/// Where everything lies, what guards the API and what the supervisor executes is not changed from here.
+#[utoipa::path(
+    put, path = "/api/v1/config", tag = "settings", operation_id = "change_config", request_body = Changes,
+    responses(
+        (status = 200, description = "What was changed, and when it takes effect.", body = wire::Changed),
+        (status = 400, description = "It is not valid, with everything that is wrong. Nothing was changed."),
+        (status = 413, description = "The body is too long."),
+        (status = 500, description = "The file cannot be read or written. Nothing was changed."),
+    )
+)]
 pub(super) async fn change(
     State(api): State<Api>,
     body: Result<Bytes, BytesRejection>,

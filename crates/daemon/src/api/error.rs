@@ -5,12 +5,13 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wemixvisor_core::engine::port::{RefusalCode, Refused};
 
 use crate::handle::Gone;
 
 /// An error as it goes over the wire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What was tried, what is true now, and what to do.
     pub error: String,
@@ -91,6 +92,11 @@ impl ApiError {
     /// 503: not now.
     pub fn busy(message: impl Into<String>) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "busy", message: message.into() }
+    }
+
+    /// 503: the node is not fit for work.
+    pub(crate) fn unfit(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "not_ready", message: message.into() }
     }
 
     /// 503: there is no supervisor to do it.

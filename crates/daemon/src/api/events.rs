@@ -22,12 +22,18 @@ const MAX_EVENTS: usize = 1000;
 /// What a client that comes back says it has seen.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    /// Only what happened after the event with this number. A stream without it begins with how everything stands.
+    #[param(minimum = 0)]
     since: Option<u64>,
+    /// The most events in an answer that is no stream. More than 1000 are taken as 1000, 0 as 1.
     #[serde(default = "usual")]
+    #[param(default = 100)]
     limit: usize,
+    /// Only events of these topics, separated by commas. All but `logs` and `metrics` unless asked for otherwise.
     topics: Option<String>,
 }
 
@@ -35,6 +41,18 @@ fn usual() -> usize {
     USUAL_EVENTS
 }
 
+/// What happened, by sequence number; or what happens, as a stream.
+///
+/// To miss nothing, ask on with `since` = `last` of the answer before. With `Accept: text/event-stream` it is a stream of
+/// server-sent events that does not end; it goes on where a client left off, by `since` or `Last-Event-ID`.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "events", operation_id = "events", params(Page),
+    responses(
+        (status = 200, description = "The events after `since`, oldest first.", body = wire::Events),
+        (status = 400, description = "The query makes no sense."),
+        (status = 500, description = "The events cannot be read from the disk."),
+    )
+)]
 pub(super) async fn events(
     State(api): State<Api>,
     headers: HeaderMap,

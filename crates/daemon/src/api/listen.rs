@@ -61,7 +61,7 @@ pub enum ListenError {
     #[error("{0:?} is no IP address with a port")]
     NoAddress(String),
     /// The address cannot be had.
-    #[error("the API cannot listen on {address}: {source}{}", hint(source))]
+    #[error("the API cannot listen on {address}{}", hint(source))]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -82,8 +82,8 @@ pub enum ListenError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => ". Another program listens there: set api.listen to another port",
-        io::ErrorKind::AddrNotAvailable => ". This machine does not have that address",
+        io::ErrorKind::AddrInUse => " (another program listens there: set api.listen to another port)",
+        io::ErrorKind::AddrNotAvailable => " (this machine does not have that address)",
         _ => "",
     }
 }

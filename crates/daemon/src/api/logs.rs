@@ -23,9 +23,12 @@ const MAX_LINES: usize = 1000;
 /// The longest line that is shown, in bytes; of a longer one the beginning.
 const MAX_LINE: usize = 4096;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tail {
+    /// How many of the last lines. More than 1000 are taken as 1000.
+    #[param(default = 100)]
     #[serde(default = "usual")]
     tail: usize,
 }
@@ -34,6 +37,15 @@ fn usual() -> usize {
     USUAL_LINES
 }
 
+/// The node's last output.
+#[utoipa::path(
+    get, path = "/api/v1/logs", tag = "node", operation_id = "logs", params(Tail),
+    responses(
+        (status = 200, description = "The last lines.", body = wire::NodeLog),
+        (status = 400, description = "The query makes no sense."),
+        (status = 500, description = "The log cannot be read."),
+    )
+)]
 pub(super) async fn logs(
     State(api): State<Api>,
     tail: Result<Query<Tail>, QueryRejection>,
@@ -43,6 +55,16 @@ pub(super) async fn logs(
     Ok(Json(wire::NodeLog { path: api.place.log.display().to_string(), lines }))
 }
 
+/// The node's output as it is written: server-sent events of the type `lines`.
+#[utoipa::path(
+    get, path = "/api/v1/logs/stream", tag = "node", operation_id = "logs_stream", params(Tail),
+    responses(
+        (status = 200, description = "A stream without end.", body = String, content_type = "text/event-stream"),
+        (status = 400, description = "The query makes no sense."),
+        (status = 406, description = "A stream is not what is wanted."),
+        (status = 500, description = "The log cannot be read."),
+    )
+)]
 pub(super) async fn stream(
     State(api): State<Api>,
     headers: HeaderMap,

@@ -79,6 +79,11 @@ pub(super) fn values(snapshot: &Snapshot) -> Value {
     Value::Object(numbers(snapshot).into_iter().map(value).collect::<Map<_, _>>())
 }
 
+/// Numbers for monitoring, in the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "supervisor", operation_id = "metrics",
+    responses((status = 200, description = "The numbers.", body = String, content_type = "text/plain"))
+)]
 pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, ApiError> {
     let snapshot = api.asked.snapshot().await?;
     let mut text = String::new();

@@ -18,6 +18,8 @@ pub(crate) mod listen;
 mod logs;
 mod metrics;
 mod node;
+pub mod openapi;
+mod page;
 pub mod relay;
 pub mod request;
 mod shown;
@@ -41,7 +43,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::Configuration;
@@ -83,37 +85,62 @@ impl Api {
     }
 }
 
+/// The routes, once: the router and the OpenAPI document are both made from this table.
+macro_rules! routes {
+    ($($method:ident $path:literal => $module:ident::$handler:ident;)+) => {
+        fn routes() -> Router<Api> {
+            Router::new()$(.route($path, $method($module::$handler)))+
+        }
+
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths($($module::$handler),+))]
+        struct Documented;
+
+        /// Method and path of each route.
+        #[cfg(test)]
+        const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path)),+];
+    };
+}
+
+routes! {
+    get "/health" => status::health;
+    get "/ready" => status::ready;
+    get "/metrics" => metrics::metrics;
+    get "/openapi.json" => openapi::served;
+    get "/api/v1/status" => status::status;
+    get "/api/v1/version" => status::version;
+    get "/api/v1/node" => node::node;
+    post "/api/v1/node/start" => node::start;
+    post "/api/v1/node/stop" => node::stop;
+    post "/api/v1/node/restart" => node::restart;
+    get "/api/v1/upgrades" => upgrades::list;
+    post "/api/v1/upgrades" => upgrades::schedule;
+    // `status` and `rollback` are also names that an upgrade can have.
+    get "/api/v1/upgrades/status" => upgrades::status;
+    delete "/api/v1/upgrades/status" => upgrades::cancel_status;
+    post "/api/v1/upgrades/rollback" => upgrades::roll_back;
+    get "/api/v1/upgrades/rollback" => upgrades::one_rollback;
+    delete "/api/v1/upgrades/rollback" => upgrades::cancel_rollback;
+    get "/api/v1/upgrades/{name}" => upgrades::one;
+    delete "/api/v1/upgrades/{name}" => upgrades::cancel;
+    post "/api/v1/upgrades/{name}/apply" => upgrades::apply;
+    post "/api/v1/upgrades/{name}/retry" => upgrades::retry;
+    get "/api/v1/history" => upgrades::history;
+    get "/api/v1/config" => config::show;
+    put "/api/v1/config" => config::change;
+    post "/api/v1/config/validate" => config::validate;
+    get "/api/v1/logs" => logs::logs;
+    get "/api/v1/logs/stream" => logs::stream;
+    get "/api/v1/ws" => ws::ws;
+    get "/api/v1/events" => events::events;
+    post "/api/v1/supervisor/stop" => supervisor::stop;
+    post "/api/v1/supervisor/restart" => supervisor::restart;
+}
+
 /// Every route of the API.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/health", get(status::health))
-        .route("/ready", get(status::ready))
-        .route("/metrics", get(metrics::metrics))
-        .route("/api/v1/status", get(status::status))
-        .route("/api/v1/version", get(status::version))
-        .route("/api/v1/node", get(node::node))
-        .route("/api/v1/node/start", post(node::start))
-        .route("/api/v1/node/stop", post(node::stop))
-        .route("/api/v1/node/restart", post(node::restart))
-        .route("/api/v1/upgrades", get(upgrades::list).post(upgrades::schedule))
-        // `status` and `rollback` are also names that an upgrade can have.
-        .route("/api/v1/upgrades/status", get(upgrades::status).delete(upgrades::cancel_status))
-        .route(
-            "/api/v1/upgrades/rollback",
-            post(upgrades::roll_back).get(upgrades::one_rollback).delete(upgrades::cancel_rollback),
-        )
-        .route("/api/v1/upgrades/{name}", get(upgrades::one).delete(upgrades::cancel))
-        .route("/api/v1/upgrades/{name}/apply", post(upgrades::apply))
-        .route("/api/v1/upgrades/{name}/retry", post(upgrades::retry))
-        .route("/api/v1/history", get(upgrades::history))
-        .route("/api/v1/config", get(config::show).put(config::change))
-        .route("/api/v1/config/validate", post(config::validate))
-        .route("/api/v1/logs", get(logs::logs))
-        .route("/api/v1/logs/stream", get(logs::stream))
-        .route("/api/v1/events", get(events::events))
-        .route("/api/v1/ws", get(ws::ws))
-        .route("/api/v1/supervisor/stop", post(supervisor::stop))
-        .route("/api/v1/supervisor/restart", post(supervisor::restart))
+    routes()
+        .merge(page::routes())
         .fallback(async || ApiError::not_found("there is no such route"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY))

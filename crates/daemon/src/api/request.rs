@@ -7,7 +7,7 @@ use wemixvisor_core::plan::{Plan, SwitchMode};
 use wemixvisor_core::plan_file::{self, PlanFileError};
 
 /// The fields of a request.
-const FIELDS: [&str; 12] = [
+pub(super) const FIELDS: [&str; 12] = [
     "name",
     "height",
     "info",
@@ -23,7 +23,7 @@ const FIELDS: [&str; 12] = [
 ];
 
 /// The fields of `info`, where it is an object.
-const INFO_FIELDS: [&str; 4] = ["description", "binaries", "checksums", "checksum"];
+pub(super) const INFO_FIELDS: [&str; 4] = ["description", "binaries", "checksums", "checksum"];
 
 /// From where a program can be fetched.
 const SCHEMES: [&str; 3] = ["https", "http", "file"];

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use wemixvisor_core::engine::port::Order;
@@ -12,6 +12,7 @@ use wemixvisor_core::plan::PlanName;
 
 use super::error::ApiError;
 use super::node::Accepted;
+use super::openapi::{UpgradeName, UpgradeRequest};
 use super::request::{self, Scheduling};
 use super::{Api, wire};
 
@@ -23,11 +24,34 @@ const MAX_HISTORY: usize = 1000;
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
+/// What stands in the place of a name in the path: perhaps not even text.
+type Name = Result<Path<String>, PathRejection>;
+
+/// The scheduled upgrades, by height.
+#[utoipa::path(
+    get, path = "/api/v1/upgrades", tag = "upgrades", operation_id = "upgrades",
+    responses((status = 200, description = "The scheduled upgrades.", body = wire::Upgrades))
+)]
 pub(super) async fn list(State(api): State<Api>) -> Answer<wire::Upgrades> {
     let snapshot = api.asked.snapshot().await?;
     Ok(Json(wire::Upgrades::new(snapshot.plans.iter().map(wire::Upgrade::of).collect())))
 }
 
+/// Schedule an upgrade, or change one that is scheduled.
+///
+/// The plan is put into the plan file, in the place of the one with its name, if there is one.
+#[utoipa::path(
+    post, path = "/api/v1/upgrades", tag = "upgrades", operation_id = "schedule_upgrade",
+    request_body(content = UpgradeRequest, description = "The plan, at most 1 MiB."),
+    responses(
+        (status = 200, description = "It is scheduled.", body = wire::Scheduled),
+        (status = 400, description = "The body is no valid plan, or has a field that means nothing."),
+        (status = 409, description = "It does not go together with what is there: the height has passed or is taken, the \
+            upgrade is under way, carried out already or pinned as bad, or the supervisor is about to end."),
+        (status = 413, description = "The body is longer than 1 MiB."),
+        (status = 500, description = "The plan file cannot be written, or decisions cannot be written down now."),
+    )
+)]
 pub(super) async fn schedule(
     State(api): State<Api>,
     body: Result<Bytes, BytesRejection>,
@@ -42,62 +66,168 @@ pub(super) async fn schedule(
     Ok(Json(wire::Scheduled { message, upgrade: planned(&snapshot, &name) }))
 }
 
+/// The next upgrade, the one under way, and the last one.
+#[utoipa::path(
+    get, path = "/api/v1/upgrades/status", tag = "upgrades", operation_id = "upgrade_status",
+    responses((status = 200, description = "How the upgrades stand.", body = wire::UpgradeStatus))
+)]
 pub(super) async fn status(State(api): State<Api>) -> Answer<wire::UpgradeStatus> {
     let snapshot = api.asked.snapshot().await?;
     Ok(Json(wire::UpgradeStatus::of(&snapshot)))
 }
 
-pub(super) async fn one(State(api): State<Api>, Path(name): Path<String>) -> Answer<wire::Upgrade> {
-    let name = read_name(&name)?;
+/// A scheduled upgrade.
+#[utoipa::path(
+    get, path = "/api/v1/upgrades/{name}", tag = "upgrades", operation_id = "upgrade", params(UpgradeName),
+    responses(
+        (status = 200, description = "The upgrade.", body = wire::Upgrade),
+        (status = 400, description = "That is no name of an upgrade."),
+        (status = 404, description = "No such upgrade is scheduled."),
+    )
+)]
+pub(super) async fn one(State(api): State<Api>, name: Name) -> Answer<wire::Upgrade> {
+    let name = read_name(name)?;
     let snapshot = api.asked.snapshot().await?;
     planned(&snapshot, &name).map(Json).ok_or_else(|| unknown(&snapshot, &name))
 }
 
+/// The scheduled upgrade that is named `rollback`.
+#[utoipa::path(
+    get, path = "/api/v1/upgrades/rollback", tag = "upgrades", operation_id = "upgrade_named_rollback",
+    responses(
+        (status = 200, description = "The upgrade.", body = wire::Upgrade),
+        (status = 404, description = "No such upgrade is scheduled."),
+    )
+)]
 pub(super) async fn one_rollback(api: State<Api>) -> Answer<wire::Upgrade> {
-    one(api, Path("rollback".into())).await
+    one(api, Ok(Path("rollback".into()))).await
 }
 
-pub(super) async fn cancel(State(api): State<Api>, Path(name): Path<String>) -> Answer<wire::Message> {
-    let message = api.asked.order(Order::Cancel(read_name(&name)?)).await?;
+/// Cancel an upgrade.
+///
+/// Until the old program is stopped, an upgrade that is being carried out is called off as well.
+#[utoipa::path(
+    delete, path = "/api/v1/upgrades/{name}", tag = "upgrades", operation_id = "cancel_upgrade", params(UpgradeName),
+    responses(
+        (status = 200, description = "It is cancelled.", body = wire::Message),
+        (status = 400, description = "That is no name of an upgrade."),
+        (status = 404, description = "No such upgrade is scheduled."),
+        (status = 409, description = "It is past the stop of the old program, or the supervisor is about to end."),
+        (status = 500, description = "The plan file cannot be written, or decisions cannot be written down now."),
+    )
+)]
+pub(super) async fn cancel(State(api): State<Api>, name: Name) -> Answer<wire::Message> {
+    let message = api.asked.order(Order::Cancel(read_name(name)?)).await?;
     Ok(Json(wire::Message { message }))
 }
 
+/// Cancel the upgrade that is named `status`.
+#[utoipa::path(
+    delete, path = "/api/v1/upgrades/status", tag = "upgrades", operation_id = "cancel_upgrade_named_status",
+    responses(
+        (status = 200, description = "It is cancelled.", body = wire::Message),
+        (status = 404, description = "No such upgrade is scheduled."),
+        (status = 409, description = "It is past the stop of the old program, or the supervisor is about to end."),
+        (status = 500, description = "The plan file cannot be written, or decisions cannot be written down now."),
+    )
+)]
 pub(super) async fn cancel_status(api: State<Api>) -> Answer<wire::Message> {
-    cancel(api, Path("status".into())).await
+    cancel(api, Ok(Path("status".into()))).await
 }
 
+/// Cancel the upgrade that is named `rollback`.
+#[utoipa::path(
+    delete, path = "/api/v1/upgrades/rollback", tag = "upgrades", operation_id = "cancel_upgrade_named_rollback",
+    responses(
+        (status = 200, description = "It is cancelled.", body = wire::Message),
+        (status = 404, description = "No such upgrade is scheduled."),
+        (status = 409, description = "It is past the stop of the old program, or the supervisor is about to end."),
+        (status = 500, description = "The plan file cannot be written, or decisions cannot be written down now."),
+    )
+)]
 pub(super) async fn cancel_rollback(api: State<Api>) -> Answer<wire::Message> {
-    cancel(api, Path("rollback".into())).await
+    cancel(api, Ok(Path("rollback".into()))).await
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ApplyQuery {
+    /// Even if its program is pinned as bad.
     #[serde(default)]
+    #[param(default = false)]
     force: bool,
 }
 
+/// Carry out a scheduled upgrade now, whatever its height.
+///
+/// The new program is verified first. Follow the upgrade in its status or by the events.
+#[utoipa::path(
+    post, path = "/api/v1/upgrades/{name}/apply", tag = "upgrades", operation_id = "apply_upgrade",
+    params(UpgradeName, ApplyQuery),
+    responses(
+        (status = 202, description = "It has begun.", body = wire::Message),
+        (status = 400, description = "That is no name of an upgrade, or the query makes no sense."),
+        (status = 404, description = "No such upgrade is scheduled."),
+        (status = 409, description = "Another upgrade is under way or stuck, this one is pinned as bad, upgrades are only \
+            watched, or the supervisor is about to end."),
+        (status = 422, description = "The new program is not there or not the right one; the node was not stopped."),
+        (status = 500, description = "Decisions cannot be written down now."),
+    )
+)]
 pub(super) async fn apply(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    name: Name,
     query: Result<Query<ApplyQuery>, QueryRejection>,
 ) -> Accepted {
     let Query(ApplyQuery { force }) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
-    api.begin(Order::Apply { name: read_name(&name)?, force }).await
+    api.begin(Order::Apply { name: read_name(name)?, force }).await
 }
 
-pub(super) async fn retry(State(api): State<Api>, Path(name): Path<String>) -> Accepted {
-    api.begin(Order::Retry(read_name(&name)?)).await
+/// Try a failed upgrade again, now.
+///
+/// Its plan is taken from the history, or from what is scheduled.
+#[utoipa::path(
+    post, path = "/api/v1/upgrades/{name}/retry", tag = "upgrades", operation_id = "retry_upgrade", params(UpgradeName),
+    responses(
+        (status = 202, description = "It has begun.", body = wire::Message),
+        (status = 400, description = "That is no name of an upgrade."),
+        (status = 404, description = "There is no such upgrade to try again."),
+        (status = 409, description = "Another upgrade is under way or stuck, upgrades are only watched, or the \
+            supervisor is about to end."),
+        (status = 422, description = "The new program is not there or not the right one; the node was not stopped."),
+        (status = 500, description = "Decisions cannot be written down now."),
+    )
+)]
+pub(super) async fn retry(State(api): State<Api>, name: Name) -> Accepted {
+    api.begin(Order::Retry(read_name(name)?)).await
 }
 
+/// Go back to the program before.
+///
+/// Takes back the upgrade that is being proven, or the last one that was carried out.
+#[utoipa::path(
+    post, path = "/api/v1/upgrades/rollback", tag = "upgrades", operation_id = "roll_back",
+    responses(
+        (status = 202, description = "It has begun.", body = wire::Message),
+        (status = 404, description = "There is nothing to go back to."),
+        (status = 409, description = "An upgrade is under way and cannot be taken back at this step, an earlier one is stuck, \
+            or the supervisor is about to end."),
+        (status = 422, description = "The program before is not there any more; the node was not stopped."),
+        (status = 500, description = "Decisions cannot be written down now."),
+    )
+)]
 pub(super) async fn roll_back(State(api): State<Api>) -> Accepted {
     api.begin(Order::Rollback).await
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HistoryQuery {
+    /// The most entries in the answer. More than 1000 are taken as 1000, 0 as 1.
     #[serde(default = "usual_history")]
+    #[param(default = 50)]
     limit: usize,
 }
 
@@ -105,6 +235,15 @@ fn usual_history() -> usize {
     USUAL_HISTORY
 }
 
+/// The finished upgrades, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/history", tag = "upgrades", operation_id = "history", params(HistoryQuery),
+    responses(
+        (status = 200, description = "The finished upgrades with their steps.", body = wire::History),
+        (status = 400, description = "The query makes no sense."),
+        (status = 500, description = "The history cannot be read from the disk."),
+    )
+)]
 pub(super) async fn history(
     State(api): State<Api>,
     query: Result<Query<HistoryQuery>, QueryRejection>,
@@ -114,7 +253,8 @@ pub(super) async fn history(
     Ok(Json(wire::History::new(entries.iter().map(wire::Finished::of).collect())))
 }
 
-fn read_name(text: &str) -> Result<PlanName, ApiError> {
+fn read_name(name: Name) -> Result<PlanName, ApiError> {
+    let Path(text) = name.map_err(|error| ApiError::invalid(error.body_text()))?;
     text.parse().map_err(|error: wemixvisor_core::plan::BadName| ApiError::invalid(error.to_string()))
 }
 

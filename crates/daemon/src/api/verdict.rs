@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wemixvisor_core::engine::snapshot::{NodeState, Snapshot, UpgradeView};
 
 /// A head that has not gone up for so many block times …
@@ -12,7 +13,7 @@ const STILL_BLOCKS: u64 = 20;
 const STILL_MS: u64 = 60_000;
 
 /// How it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// The node runs, follows the chain, and nothing needs a person.

@@ -72,6 +72,19 @@ struct Over {
     reason: &'static str,
 }
 
+/// Events over a WebSocket.
+///
+/// Both sides speak JSON texts. The client says `{"action": "subscribe" or "unsubscribe", "topics": […], "since": n}`;
+/// the server `{"type", "topic", "data", "timestamp", "seq"}`. Without `since` a topic begins with a `snapshot`, with
+/// it every event after that number follows. A browser names its token as a subprotocol: `wemixvisor`,
+/// `bearer.<token>`. More: docs/api.md.
+#[utoipa::path(
+    get, path = "/api/v1/ws", tag = "events", operation_id = "websocket",
+    responses(
+        (status = 101, description = "The WebSocket is open."),
+        (status = 400, description = "That is no opening of a WebSocket."),
+    )
+)]
 pub(super) async fn ws(
     State(api): State<Api>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,

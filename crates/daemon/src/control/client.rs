@@ -199,19 +199,19 @@ impl Client {
         }
     }
 
-    async fn hand_shake(
-        &self,
-    ) -> Result<(SendRequest<Full<Bytes>>, http1::Connection<TokioIo<UnixStream>, Full<Bytes>>), ClientError>
-    {
-        http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)
-    }
-
     /// A connection to the socket, for whoever speaks HTTP over it by itself.
     ///
     /// # Errors
     /// [`ClientError`].
     pub(crate) async fn connection(&self) -> Result<UnixStream, ClientError> {
         self.connect().await
+    }
+
+    async fn hand_shake(
+        &self,
+    ) -> Result<(SendRequest<Full<Bytes>>, http1::Connection<TokioIo<UnixStream>, Full<Bytes>>), ClientError>
+    {
+        http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)
     }
 
     /// A home without a socket but with a locked supervisor's lock is never taken for one without a supervisor.

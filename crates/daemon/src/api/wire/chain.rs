@@ -1,12 +1,13 @@
 //! The chain as the followed source shows it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wemixvisor_core::engine::snapshot::ChainView;
 
 use super::Moment;
 
 /// The chain.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Chain {
     /// The head, where one is known.
     pub head: Option<u64>,
@@ -29,7 +30,7 @@ pub struct Chain {
 }
 
 /// One source of heights.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Source {
     /// Its address, without secrets.
     pub address: String,

@@ -9,6 +9,7 @@ mod upgrade;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 use wemixvisor_core::engine::port::Pin;
 use wemixvisor_core::engine::snapshot::Snapshot;
 
@@ -25,7 +26,7 @@ pub use upgrade::{Finding, Finished, Mark, UnderWay, Upgrade, UpgradeStatus};
 pub const API_VERSION: u32 = 1;
 
 /// `GET /api/v1/status`: am I fine, and what comes next.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// `ok`, `attention` or `down`.
     pub verdict: Level,
@@ -62,7 +63,7 @@ pub struct Status {
 }
 
 /// The supervisor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Supervisor {
     /// Its version.
     pub version: String,
@@ -73,7 +74,7 @@ pub struct Supervisor {
 }
 
 /// Something a person should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Alert {
     /// Its kind, a stable word.
     pub kind: String,
@@ -82,7 +83,7 @@ pub struct Alert {
 }
 
 /// A version pinned as bad.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pinned {
     /// The upgrade's name.
     pub name: String,
@@ -93,7 +94,7 @@ pub struct Pinned {
 }
 
 /// `GET /api/v1/version`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Version {
     /// The running supervisor's version.
     pub wemixvisor: String,
@@ -108,30 +109,28 @@ pub struct Version {
 }
 
 /// `GET /health`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `ok`.
     pub status: String,
 }
 
 /// `GET /ready`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Ready {
-    /// The node runs, answers, and nothing is in its way.
-    pub ready: bool,
     /// The verdict in a sentence.
     pub headline: String,
 }
 
 /// What became of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Message {
     /// In words.
     pub message: String,
 }
 
 /// `GET /api/v1/upgrades`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Upgrades {
     /// The scheduled upgrades, by height.
     pub upgrades: Vec<Upgrade>,
@@ -147,7 +146,7 @@ impl Upgrades {
 }
 
 /// `POST /api/v1/upgrades`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Scheduled {
     /// What was done, in words.
     pub message: String,
@@ -156,7 +155,7 @@ pub struct Scheduled {
 }
 
 /// `GET /api/v1/history`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct History {
     /// The finished upgrades, newest first.
     pub history: Vec<Finished>,
@@ -172,7 +171,7 @@ impl History {
 }
 
 /// `GET /api/v1/events`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Events {
     /// The events, oldest first.
     pub events: Vec<Event>,
@@ -181,7 +180,7 @@ pub struct Events {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// Its number: rising, without gaps, durable.
     pub seq: u64,
@@ -193,6 +192,7 @@ pub struct Event {
     #[serde(rename = "type")]
     pub kind: String,
     /// Its particulars; `message` says it in words.
+    #[schema(value_type = Object)]
     pub data: Value,
 }
 

@@ -6,6 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use wemixvisor_core::time::WallMs;
 
 /// Milliseconds since 1970-01-01 UTC; written as RFC 3339 in UTC.
@@ -44,6 +47,20 @@ impl Serialize for Moment {
         to.collect_str(self)
     }
 }
+
+impl PartialSchema for Moment {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(format))
+            .description(Some("A moment in UTC, with milliseconds."))
+            .examples([Self(1_769_860_800_123).to_string()])
+            .into()
+    }
+}
+
+impl ToSchema for Moment {}
 
 impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -1,16 +1,19 @@
 //! The node's process.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wemixvisor_core::engine::snapshot::{NodeState, Snapshot};
 use wemixvisor_core::exit::{ExitClass, NodeExit, classify};
 
 use super::Moment;
+use crate::api::openapi::words;
 
 /// `GET /api/v1/node`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Node {
     /// `running`, `starting`, `waiting` (down, started again by itself), `stopping`, `stopped`, `failed` (down, and
     /// not started again by itself).
+    #[schema(value_type = words::NodeState)]
     pub state: NodeState,
     /// Its process id.
     pub pid: Option<u32>,
@@ -37,10 +40,11 @@ pub struct Node {
 }
 
 /// The end of a node process.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Exit {
     /// `asked`, `killed`, `low_disk`, `clean_by_itself`, `fatal_config`, `panic`, `loader`, `out_of_memory`,
     /// `signal`, `other_code`, `unknown`.
+    #[schema(value_type = words::ExitClass)]
     pub class: ExitClass,
     /// In words, with the node's last words where they explain it.
     pub text: String,

@@ -3,21 +3,25 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wemixvisor_core::engine::port::HistoryEntry;
 use wemixvisor_core::engine::snapshot::{NodeState, PlanView, Snapshot, UpgradeView};
 use wemixvisor_core::readiness;
 use wemixvisor_core::upgrade::{self, Outcome, Step};
 
 use super::Moment;
+use crate::api::openapi::words;
 
 /// A scheduled upgrade.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Upgrade {
     /// Its name.
     pub name: String,
     /// The height it is bound to.
+    #[schema(minimum = 1)]
     pub height: u64,
     /// `at`, `before`, `window:<blocks>`, `halted` or `manual`.
+    #[schema(pattern = "^(at|before|halted|manual|window:[1-9][0-9]*)$", example = "at")]
     pub switch: String,
     /// What it is, for people.
     pub description: Option<String>,
@@ -54,18 +58,19 @@ pub struct Upgrade {
 }
 
 /// One finding of a preparation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     /// What was looked at.
     pub what: String,
     /// `ok`, `warning` or `failed`.
+    #[schema(value_type = words::FindingState)]
     pub state: readiness::State,
     /// In words, with what to do.
     pub detail: String,
 }
 
 /// The upgrade under way.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UnderWay {
     /// Its name, or what it is.
     pub name: String,
@@ -78,6 +83,7 @@ pub struct UnderWay {
     /// When it fired.
     pub fired_at: Moment,
     /// The step under way.
+    #[schema(value_type = words::Step)]
     pub step: Step,
     /// The same in words.
     pub step_text: String,
@@ -96,10 +102,11 @@ pub struct UnderWay {
 }
 
 /// One step as it went.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Mark {
     /// `pre_stop`, `stop`, `pre_upgrade`, `switch`, `start`, `probation`, `post_upgrade`, `back_stop`,
     /// `back_switch`, `back_start`, `back_probation`.
+    #[schema(value_type = words::Step)]
     pub step: Step,
     /// The same in words.
     pub text: String,
@@ -114,7 +121,7 @@ pub struct Mark {
 }
 
 /// A finished upgrade.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Finished {
     /// Its number: rising, unique.
     pub id: u64,
@@ -137,6 +144,7 @@ pub struct Finished {
     /// How long no node ran, in milliseconds.
     pub downtime_ms: Option<u64>,
     /// `committed`, `rolled_back`, `cancelled` or `rollback_failed`.
+    #[schema(value_type = words::Outcome)]
     pub outcome: String,
     /// Why it was not committed.
     pub reason: Option<String>,
@@ -147,7 +155,7 @@ pub struct Finished {
 }
 
 /// `GET /api/v1/upgrades/status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UpgradeStatus {
     /// The next scheduled upgrade.
     pub pending_upgrade: Option<Upgrade>,
@@ -156,12 +164,14 @@ pub struct UpgradeStatus {
     /// The head.
     pub current_height: Option<u64>,
     /// The state of the node's process.
+    #[schema(value_type = words::NodeState)]
     pub node_state: NodeState,
     /// Whether the next one is ready.
     pub ready: Option<bool>,
     /// The expected wall-clock time of the next one.
     pub expected_at: Option<Moment>,
     /// The step of the one under way.
+    #[schema(value_type = Option<words::Step>)]
     pub step: Option<Step>,
     /// The one under way.
     pub upgrade: Option<UnderWay>,

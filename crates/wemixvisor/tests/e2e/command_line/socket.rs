@@ -32,6 +32,7 @@ fn what_the_api_does_not_take_is_refused_with_a_sentence_and_a_word() {
         ("POST", "/api/v1/upgrades", Some(json!({"name": "v3", "height": 1000})), 409, "conflict"),
         ("GET", "/api/v1/upgrades/v22", None, 404, "not_found"),
         ("GET", "/api/v1/upgrades/a%20b", None, 400, "invalid"),
+        ("GET", "/api/v1/upgrades/%ff", None, 400, "invalid"),
         ("GET", "/api/v1/upgrades/rollback", None, 404, "not_found"),
         ("DELETE", "/api/v1/upgrades/rollback", None, 404, "not_found"),
         ("DELETE", "/api/v1/upgrades/status", None, 404, "not_found"),
@@ -48,6 +49,7 @@ fn what_the_api_does_not_take_is_refused_with_a_sentence_and_a_word() {
     }
     for (path, field, value) in [
         ("/health", "status", json!("ok")),
+        ("/openapi.json", "openapi", json!("3.1.0")),
         ("/api/v1/node", "state", json!("running")),
         ("/api/v1/upgrades", "count", json!(1)),
         ("/api/v1/upgrades/v2", "height", json!(1000)),
