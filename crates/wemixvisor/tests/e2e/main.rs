@@ -14,6 +14,7 @@ mod handing_over;
 mod heights;
 mod interruptions;
 mod left_running;
+mod page;
 mod plans;
 mod random_moments;
 mod real_nodes;

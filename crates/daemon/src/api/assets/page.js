@@ -72,13 +72,14 @@ function stale() {
   place.hidden = !is;
   byId("board").toggleAttribute("data-stale", is);
   announce(is ? `Stale since ${clockText(heardAt)}: the supervisor is not heard` : "The supervisor is heard again");
-  if (state.status) views.tab(is);
+  views.verdict(is);
+  views.tab(is);
   if (is) socket.open();
   return is;
 }
 
 function draw() {
-  views.verdict();
+  views.verdict(stale());
   views.about();
   views.alerts();
   views.node(actions);
