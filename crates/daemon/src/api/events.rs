@@ -20,11 +20,11 @@ const MAX_EVENTS: usize = 1000;
 pub(super) struct Page {
     /// Only what happened after the event with this number.
     #[serde(default)]
-    #[param(default = 0)]
+    #[param(default = 0, format = "uint64", maximum = 18446744073709551615usize)]
     since: u64,
     /// The most events in the answer. More than 1000 are taken as 1000, 0 as 1.
     #[serde(default = "usual")]
-    #[param(default = 100)]
+    #[param(default = 100, maximum = 18446744073709551615usize)]
     limit: usize,
 }
 
