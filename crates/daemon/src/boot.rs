@@ -29,7 +29,9 @@ use wemixvisor_host::successor::{self, Successor};
 use wemixvisor_host::trial::{self, crash_point};
 use wemixvisor_host::watch::{FileWatch, WatchError};
 
+use crate::api::Place;
 use crate::clock::Clock;
+use crate::configuration::Configuration;
 use crate::effects::{Effects, Watching, log_policy, tell_plans};
 use crate::engine::{Loop, write};
 use crate::handle::{Handle, Message};
@@ -38,6 +40,7 @@ use crate::mirror::Mirror;
 use crate::preparing::Programs;
 use crate::presence::{Presence, write_pid};
 use crate::recorded::{self, Recorded, RecordedError};
+use crate::serving::Serving;
 use crate::sources;
 
 /// What waits to be decided. The sources, the keeper and people share it; each of them waits when it is full.
@@ -74,14 +77,9 @@ pub struct Start {
     pub successor: Successor,
     /// Whether the node's output also goes to standard output.
     pub mirror_output: bool,
-    /// The settings file; it need not exist.
-    pub config: PathBuf,
-    /// Reads the settings again, from the same layers: all of them, or all that is wrong with them.
-    pub reload: Reload,
+    /// Where the settings come from, to be read again.
+    pub configuration: Configuration,
 }
-
-/// How the settings are read again.
-pub type Reload = Arc<dyn Fn() -> Result<Settings, String> + Send + Sync>;
 
 /// Why a supervisor cannot begin. Nothing was started or changed.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +157,7 @@ fn exit_code(exit: ExitWith) -> u8 {
 }
 
 async fn supervise(start: Start) -> Result<ExitWith, BootError> {
-    let Start { settings, home, node_args, environment, successor, mirror_output, config, reload } = start;
+    let Start { settings, home, node_args, environment, successor, mirror_output, configuration } = start;
     let clock = Clock::start();
     let system = |what| move |source| BootError::System { what, source };
     if !home.wemixvisor().is_dir() {
@@ -167,7 +165,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     }
     let (tell, mailbox) = mpsc::channel(MAILBOX);
     // Before anything is started: a signal must not find us unprepared.
-    listen_to_signals(&tell, &reload).map_err(system("listen to signals"))?;
+    listen_to_signals(&tell, &configuration).map_err(system("listen to signals"))?;
     let quits = signal(SignalKind::quit()).map_err(system("listen to signals"))?;
     collect_strangers().map_err(system("listen to signals"))?;
     let lock = SupervisorLock::acquire(home.wemixvisor())?;
@@ -212,7 +210,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         _ => given_line.clone(),
     };
     let endpoints = sources::endpoints(&settings, home.root(), &line);
-    let _watch = watch_files(&home, &settings, &tell, config, reload)?;
+    let _watch = watch_files(&home, &settings, &tell, configuration.clone())?;
     let boot = Boot {
         sources: sources::described(&endpoints),
         settings: (*settings).clone(),
@@ -251,9 +249,12 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let programs =
         Programs::new(home.clone(), environment.clone(), custom_hook, settings.upgrade.version_limit);
     let watching = Watching::new(endpoints, &settings, tell.clone());
-    let handle = Handle { mailbox: tell.clone(), successor: Arc::new(successor) };
-    let mut presence =
-        Presence::begin(lock, home.clone(), handle).map_err(system("open the control socket"))?;
+    let place = Place { log: log.path.clone(), configuration: configuration.clone() };
+    let handle = Handle { mailbox: tell.clone(), successor: Arc::new(successor), configuration };
+    let serving = Serving::start().map_err(system("start the thread of the API"))?;
+    let tcp = serving.serve_tcp(handle.clone(), place.clone(), &home, settings.api.clone());
+    let mut presence = Presence::begin(lock, home.clone(), handle, place, serving.runtime().clone())
+        .map_err(system("open the control socket"))?;
     let listening = tokio::spawn(keeping.clone().listen(events, tell.clone()));
     tokio::spawn(quit_on_order(quits, keeping.clone()));
     tokio::spawn(stay_small());
@@ -271,7 +272,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         watching,
         line,
     );
-    let mut engine = Loop::new(core, store, effects, mailbox, clock);
+    let mut engine = Loop::new(core, store, effects, mailbox, clock, tcp);
     // Held back since this process began: the threads that it has by now never get one.
     successor::release_signals();
     let exit = tokio::select! {
@@ -309,7 +310,7 @@ async fn end_what_was_left(root: PathBuf) {
     }
 }
 
-fn listen_to_signals(tell: &mpsc::Sender<Message>, reload: &Reload) -> std::io::Result<()> {
+fn listen_to_signals(tell: &mpsc::Sender<Message>, configuration: &Configuration) -> std::io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind)?;
         let tell = tell.clone();
@@ -323,11 +324,11 @@ fn listen_to_signals(tell: &mpsc::Sender<Message>, reload: &Reload) -> std::io::
         });
     }
     let mut hangups = signal(SignalKind::hangup())?;
-    let (tell, reload) = (tell.clone(), reload.clone());
+    let (tell, configuration) = (tell.clone(), configuration.clone());
     tokio::spawn(async move {
         // Never passed on: it kills a node (NODES.md section 5).
         while hangups.recv().await.is_some() {
-            if tell.send(Message::Settings(reload().map(Box::new))).await.is_err() {
+            if tell.send(Message::Settings(configuration.settings())).await.is_err() {
                 return;
             }
         }
@@ -372,17 +373,17 @@ fn watch_files(
     home: &Arc<Home>,
     settings: &Settings,
     tell: &mpsc::Sender<Message>,
-    config: PathBuf,
-    reload: Reload,
+    configuration: Configuration,
 ) -> Result<FileWatch, WatchError> {
     let (home, tell) = (home.clone(), tell.clone());
     let plans = home.plan_file();
-    FileWatch::start(vec![plans.clone(), config], settings.upgrade.poll_interval, move |changed| {
+    let files = vec![plans.clone(), configuration.file.clone()];
+    FileWatch::start(files, settings.upgrade.poll_interval, move |changed| {
         // On the watch's own thread: it may wait for the mailbox.
         if changed == plans {
             tell_plans(&home, &tell, |home| (Input::Plans(recorded::plans(home)), ()));
         } else {
-            let _ = tell.blocking_send(Message::Settings(reload().map(Box::new)));
+            let _ = tell.blocking_send(Message::Settings(configuration.settings()));
         }
     })
 }

@@ -4,14 +4,16 @@
 //! was before, the input is kept and tried again; the node runs on meanwhile.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use wemixvisor_core::engine::Engine;
 use wemixvisor_core::engine::port::{
     Decision, Effect, Entry, Event, ExitWith, HistoryEntry, Input, Order, RefusalCode, Refused,
 };
 use wemixvisor_core::engine::snapshot::Snapshot;
+use wemixvisor_core::head::Height;
 use wemixvisor_core::settings::{Applies, Settings};
 use wemixvisor_host::digest::Digest;
 use wemixvisor_host::store::{Batch, Store, StoreError};
@@ -19,13 +21,17 @@ use wemixvisor_host::trial::crash_point_of;
 
 use crate::clock::Clock;
 use crate::effects::{Effects, Standing};
-use crate::handle::{Message, RecordedEvent};
+use crate::handle::{HeadMoved, Message, Notice, RecordedEvent, Subscription};
 use crate::preparing::said;
 use crate::recorded;
+use crate::serving::Tcp;
 use crate::trial;
 
 /// A decision that could not be written down is tried again so often.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
+
+/// So many notices wait for a subscriber. The API is the only one, and goes back to the store when it is slower.
+const NOTICES: usize = 1024;
 
 pub(crate) struct Loop {
     pub(crate) core: Engine,
@@ -38,6 +44,10 @@ pub(crate) struct Loop {
     /// What waits to be decided, in order: the first could not be written down.
     waiting: VecDeque<Input>,
     retry_at: Option<tokio::time::Instant>,
+    notices: broadcast::Sender<Notice>,
+    /// The head that was told last.
+    told_head: Option<Height>,
+    tcp: Tcp,
 }
 
 impl Loop {
@@ -47,6 +57,7 @@ impl Loop {
         effects: Effects,
         mailbox: mpsc::Receiver<Message>,
         clock: Clock,
+        tcp: Tcp,
     ) -> Self {
         Self {
             core,
@@ -58,6 +69,9 @@ impl Loop {
             last_ticket: 0,
             waiting: VecDeque::new(),
             retry_at: None,
+            notices: broadcast::Sender::new(NOTICES),
+            told_head: None,
+            tcp,
         }
     }
 
@@ -128,6 +142,7 @@ impl Loop {
             Message::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Message::History { limit, reply } => drop(reply.send(self.history(limit))),
             Message::EventsSince { seq, limit, reply } => drop(reply.send(self.events(seq, limit))),
+            Message::Subscribe(reply) => drop(reply.send(self.subscribe())),
         }
         None
     }
@@ -136,6 +151,7 @@ impl Loop {
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.core.snapshot(self.clock.now());
         snapshot.alerts.extend(self.effects.other_data_dir().map(|text| ("data_dir".to_owned(), text)));
+        snapshot.alerts.extend(self.tcp.problem().map(|text| ("api".to_owned(), text)));
         snapshot
     }
 
@@ -168,6 +184,7 @@ impl Loop {
         }
         if !changes.is_empty() {
             newer.keep_fixed(present);
+            self.tcp.set(&newer.api);
             self.effects.set_settings(newer.clone());
             self.core.set_settings(newer);
         }
@@ -220,6 +237,7 @@ impl Loop {
             }
         }
         self.core = next;
+        self.tell_head();
         Ok(self.carry_out(effects))
     }
 
@@ -227,7 +245,30 @@ impl Loop {
         if !between_stop_and_start(entries) {
             self.effects.force_link().map_err(|error| said(&error))?;
         }
-        write(&mut self.store, entries).map_err(|error| said(&error))
+        for event in write(&mut self.store, entries).map_err(|error| said(&error))? {
+            // Nobody may be there to hear it.
+            let _ = self.notices.send(Notice::Event(Arc::new(event)));
+        }
+        Ok(())
+    }
+
+    fn tell_head(&mut self) {
+        let head = self.core.head();
+        if head != self.told_head {
+            self.told_head = head;
+            if let Some(height) = head
+                && self.notices.receiver_count() > 0
+            {
+                let block_time_ms = self.core.block_time_ms();
+                let _ = self.notices.send(Notice::Head(HeadMoved { height, block_time_ms }));
+            }
+        }
+    }
+
+    fn subscribe(&self) -> Result<Subscription, String> {
+        let range = self.store.event_range().map_err(|error| said(&error))?;
+        let last = range.map_or(0, |(_, newest)| newest);
+        Ok(Subscription { notices: self.notices.subscribe(), last })
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) -> Option<ExitWith> {
@@ -271,31 +312,23 @@ impl Loop {
     }
 
     fn events(&self, seq: u64, limit: usize) -> Result<Vec<RecordedEvent>, String> {
-        let rows = self.store.events_since(seq, limit).map_err(|error| said(&error))?;
-        let event = |row: wemixvisor_host::store::EventRow| RecordedEvent {
-            seq: row.seq,
-            at: row.at,
-            topic: row.topic,
-            kind: row.kind,
-            data: row.data,
-        };
-        Ok(rows.into_iter().map(event).collect())
+        recorded::events(&self.store, seq, limit).map_err(|error| said(&error))
     }
 }
 
-/// Writes a decision's entries down: all or nothing. Then the log hears of its events.
-pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<(), StoreError> {
+/// Writes a decision's entries down: all or nothing. Then the log hears of its events. The answer is the events.
+pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<Vec<RecordedEvent>, StoreError> {
     let fill = |batch: &mut Batch<'_>| {
-        entries.iter().try_for_each(|entry| write_one(batch, entry))?;
+        let mut recorded = Vec::new();
+        for entry in entries {
+            recorded.extend(write_one(batch, entry)?);
+        }
         crash_point_of(|| trial::batch(entries, "inside"));
-        Ok(())
+        Ok(recorded)
     };
     crash_point_of(|| trial::batch(entries, "before"));
-    if between_stop_and_start(entries) {
-        store.write_unforced(fill)?
-    } else {
-        store.write(fill)?
-    };
+    let recorded =
+        if between_stop_and_start(entries) { store.write_unforced(fill)? } else { store.write(fill)? };
     crash_point_of(|| trial::batch(entries, "after"));
     let events = || {
         entries.iter().filter_map(|entry| if let Entry::Event(event) = entry { Some(event) } else { None })
@@ -312,7 +345,7 @@ pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<(), StoreErr
             tracing::info!("{message}");
         }
     }
-    Ok(())
+    Ok(recorded)
 }
 
 /// Whether these are records of the downtime, for which no disk is waited for. They outlive a crash of the
@@ -338,7 +371,8 @@ fn between_stop_and_start(entries: &[Entry]) -> bool {
     !others && records.next().is_some_and(waits) && records.all(waits)
 }
 
-fn write_one(batch: &mut Batch<'_>, entry: &Entry) -> Result<(), StoreError> {
+/// Writes one entry down; an event is given back as it was recorded.
+fn write_one(batch: &mut Batch<'_>, entry: &Entry) -> Result<Option<RecordedEvent>, StoreError> {
     match entry {
         Entry::Journal { upgrade, record } => {
             let upgrade = upgrade.to_string();
@@ -348,7 +382,11 @@ fn write_one(batch: &mut Batch<'_>, entry: &Entry) -> Result<(), StoreError> {
             }
         }
         Entry::History(entry) => drop(batch.history(entry)?),
-        Entry::Event(event) => drop(batch.event(&event.topic, &event.kind, &event.data)?),
+        Entry::Event(Event { topic, kind, data }) => {
+            let seq = batch.event(topic, kind, data)?;
+            let (topic, kind, data) = (topic.clone(), kind.clone(), data.clone());
+            return Ok(Some(RecordedEvent { seq, at: batch.at(), topic, kind, data }));
+        }
         Entry::Pin(pin) => {
             let sha256 = pin.sha256.parse().unwrap_or(Digest([0; 32]));
             batch.pin(pin.name.as_str(), &sha256, &pin.reason)?;
@@ -356,7 +394,7 @@ fn write_one(batch: &mut Batch<'_>, entry: &Entry) -> Result<(), StoreError> {
         Entry::Unpin(name) => drop(batch.unpin(name.as_str())?),
         Entry::Facts(facts) => recorded::set_facts(batch, facts)?,
     }
-    Ok(())
+    Ok(None)
 }
 
 async fn sleep_until(at: Option<tokio::time::Instant>) {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use wemixvisor_core::engine::port::{HistoryEntry, Input, Order, RefusalCode, Refused};
 use wemixvisor_core::engine::snapshot::Snapshot;
+use wemixvisor_core::head::Height;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::time::WallMs;
 use wemixvisor_host::successor::Successor;
 
+use crate::configuration::Configuration;
 use crate::preparing::said;
 
 /// What lands in the engine's mailbox.
@@ -28,6 +30,35 @@ pub(crate) enum Message {
     History { limit: usize, reply: oneshot::Sender<Result<Vec<HistoryEntry>, String>> },
     /// What happened after this sequence number.
     EventsSince { seq: u64, limit: usize, reply: oneshot::Sender<Result<Vec<RecordedEvent>, String>> },
+    /// What happens from now on.
+    Subscribe(oneshot::Sender<Result<Subscription, String>>),
+}
+
+/// Told to subscribers while it happens.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// An event was recorded.
+    Event(Arc<RecordedEvent>),
+    /// The head has moved.
+    Head(HeadMoved),
+}
+
+/// The head has moved: told, but not recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadMoved {
+    /// Its height.
+    pub height: Height,
+    /// The estimated time between two blocks, in milliseconds.
+    pub block_time_ms: Option<u64>,
+}
+
+/// What happens from a certain moment on.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Every notice after that moment. Who is too slow for it finds the events in the store.
+    pub notices: broadcast::Receiver<Notice>,
+    /// The number of the newest event before that moment; 0 before the first one.
+    pub last: u64,
 }
 
 /// A handle to the running engine. Cheap to clone.
@@ -35,6 +66,7 @@ pub(crate) enum Message {
 pub struct Handle {
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) successor: Arc<Successor>,
+    pub(crate) configuration: Configuration,
 }
 
 /// The engine has ended: nobody answers any more.
@@ -123,7 +155,18 @@ impl Handle {
         Ok(answer)
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Gone> {
+    /// Has the settings read again, as a changed file has by itself a moment later.
+    ///
+    /// # Errors
+    /// [`Gone`] when the supervisor is ending.
+    pub async fn settings_changed(&self) -> Result<(), Gone> {
+        self.mailbox.send(Message::Settings(self.configuration.settings())).await.map_err(|_| Gone)
+    }
+
+    pub(crate) async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Gone> {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(message(reply)).await.map_err(|_| Gone)?;
         answer.await.map_err(|_| Gone)

@@ -7,6 +7,7 @@
 pub mod api;
 mod boot;
 mod clock;
+mod configuration;
 pub mod control;
 mod effects;
 mod engine;
@@ -16,8 +17,10 @@ mod mirror;
 mod preparing;
 mod presence;
 pub mod recorded;
+mod serving;
 mod sources;
 pub mod trial;
 
-pub use boot::{BootError, Reload, Start, run};
-pub use handle::{Gone, Handle, RecordedEvent};
+pub use boot::{BootError, Start, run};
+pub use configuration::{Configuration, Read};
+pub use handle::{Gone, Handle, HeadMoved, Notice, RecordedEvent, Subscription};

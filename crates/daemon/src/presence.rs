@@ -7,13 +7,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::runtime::Handle as Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 use wemixvisor_host::durable;
 use wemixvisor_host::home::Home;
 use wemixvisor_host::lock::{LockFile, SupervisorLock};
 
+use crate::api::wire::Supervisor;
+use crate::api::{Api, Place};
 use crate::control;
 use crate::handle::Handle;
 use crate::preparing::said;
@@ -26,7 +29,9 @@ const ANSWERS_LEAVE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Presence {
     home: Arc<Home>,
-    handle: Handle,
+    api: Api,
+    runtime: Runtime,
+    over: CancellationToken,
     socket: Socket,
     /// What is wrong and cannot be mended, as it was said last.
     problem: Option<String>,
@@ -36,19 +41,17 @@ pub(crate) struct Presence {
 
 /// The control socket and who answers on it.
 struct Socket {
-    /// Nothing new is answered when this is dropped.
-    open: Option<oneshot::Sender<Infallible>>,
     serving: JoinHandle<()>,
     file: Option<(u64, u64)>,
 }
 
 impl Socket {
-    fn open(home: &Home, handle: &Handle) -> std::io::Result<Self> {
+    fn open(home: &Home, runtime: &Runtime, api: Api, over: CancellationToken) -> std::io::Result<Self> {
+        let _inside = runtime.enter();
         let listener = control::bind(home)?;
         let file = identity(home);
-        let (open, closed) = oneshot::channel::<Infallible>();
-        let serving = tokio::spawn(control::serve(listener, handle.clone(), async { drop(closed.await) }));
-        Ok(Self { open: Some(open), serving, file })
+        let serving = runtime.spawn(control::serve(listener, api, over));
+        Ok(Self { serving, file })
     }
 
     fn is_in_place(&self, home: &Home) -> bool {
@@ -67,13 +70,21 @@ fn identity(home: &Home) -> Option<(u64, u64)> {
 }
 
 impl Presence {
-    /// Opens the control socket.
+    /// Opens the control socket, which is served on `runtime`.
     ///
     /// # Errors
     /// Those of the system.
-    pub(crate) fn begin(lock: SupervisorLock, home: Arc<Home>, handle: Handle) -> std::io::Result<Self> {
-        let socket = Socket::open(&home, &handle)?;
-        Ok(Self { home, handle, socket, problem: None, lock })
+    pub(crate) fn begin(
+        lock: SupervisorLock,
+        home: Arc<Home>,
+        handle: Handle,
+        place: Place,
+        runtime: Runtime,
+    ) -> std::io::Result<Self> {
+        let over = CancellationToken::new();
+        let api = Api::new(Arc::new(handle), Some(Supervisor::here()), place, over.clone());
+        let socket = Socket::open(&home, &runtime, api.clone(), over.clone())?;
+        Ok(Self { home, api, runtime, over, socket, problem: None, lock })
     }
 
     /// Looks after everything, for ever.
@@ -92,7 +103,7 @@ impl Presence {
 
     /// Whoever has asked is answered before nobody is there any more.
     pub(crate) async fn answer_the_last(&mut self) {
-        self.socket.open = None;
+        self.over.cancel();
         let _ = timeout(ANSWERS_LEAVE, &mut self.socket.serving).await;
     }
 
@@ -121,7 +132,8 @@ impl Presence {
             tracing::warn!("{} was removed; it is made anew", logs.display());
         }
         if !self.socket.is_in_place(&self.home) {
-            self.socket = Socket::open(&self.home, &self.handle)
+            let (api, over) = (self.api.clone(), self.over.clone());
+            self.socket = Socket::open(&self.home, &self.runtime, api, over)
                 .map_err(|error| format!("cannot make {} anew: {error}", self.home.socket().display()))?;
             tracing::error!("{} was removed or replaced; it is made anew", self.home.socket().display());
         }

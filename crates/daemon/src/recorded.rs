@@ -15,6 +15,7 @@ use wemixvisor_host::keeper::{NodeExit, WaitStatus};
 use wemixvisor_host::plan_file as plan_bytes;
 use wemixvisor_host::store::{Batch, Reader, StoreError};
 
+use crate::handle::RecordedEvent;
 use crate::preparing::said;
 
 /// The key of what the engine keeps besides journal, history and pins.
@@ -107,6 +108,21 @@ pub fn history(store: &Reader, limit: usize) -> Result<Vec<HistoryEntry>, Record
         serde_json::from_value(row.entry).map_err(|source| RecordedError::History { seq: row.seq, source })
     };
     store.history(limit)?.into_iter().map(understood).collect()
+}
+
+/// The events after `seq`, oldest first, at most `limit`.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn events(store: &Reader, seq: u64, limit: usize) -> Result<Vec<RecordedEvent>, StoreError> {
+    let event = |row: wemixvisor_host::store::EventRow| RecordedEvent {
+        seq: row.seq,
+        at: row.at,
+        topic: row.topic,
+        kind: row.kind,
+        data: row.data,
+    };
+    Ok(store.events_since(seq, limit)?.into_iter().map(event).collect())
 }
 
 /// Writes down what the engine keeps besides journal, history and pins.

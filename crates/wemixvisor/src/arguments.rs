@@ -4,9 +4,10 @@
 //! read ([`split`]). So the node gets it byte for byte, also `--help`, `--config` and what is not UTF-8.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 /// The commands whose arguments belong to the node.
 const NODE_COMMANDS: [&str; 2] = ["run", "start"];
@@ -93,6 +94,8 @@ pub enum Command {
         #[arg(long, short)]
         watch: bool,
     },
+    /// The live view: height and pace, countdown, steps of an upgrade, log; keys for the common orders
+    Top,
     /// The node's output
     Logs {
         /// Go on as it is written
@@ -110,6 +113,11 @@ pub enum Command {
     /// Show and check the settings
     #[command(subcommand)]
     Config(Config),
+    /// Serve the HTTP API and the page, beside a running supervisor or without one; make tokens for it
+    ///
+    /// Ends with SIGTERM or Ctrl-C; supervisor and node are not touched by that. What the supervisor serves by itself is
+    /// set in [api] of the settings.
+    Api(Api),
     /// Practise on this machine: a good upgrade, a bad one, a killed supervisor; in a quarter of a minute
     ///
     /// A temporary home, a built-in practice node and this very program as its supervisor: real processes, shown
@@ -198,6 +206,60 @@ pub struct Schedule {
     pub force: bool,
 }
 
+/// `api …`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Api {
+    /// The IP address to listen on [default: that of api.listen]
+    #[arg(long, value_name = "IP")]
+    pub host: Option<IpAddr>,
+    /// The port to listen on; 0 takes any free one [default: that of api.listen]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// What to do instead.
+    #[command(subcommand)]
+    pub command: Option<ApiCommand>,
+}
+
+/// `api …` other than serving.
+#[derive(Debug, Subcommand)]
+pub enum ApiCommand {
+    /// Who may use the API over TCP, and for what
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// `api token …`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token; it is shown once and kept nowhere
+    Create {
+        /// Whose it is
+        name: String,
+        /// What it is good for: read, operate (upgrades and the node), admin (settings and the supervisor)
+        #[arg(long, value_enum, default_value_t = Scope::Read)]
+        scope: Scope,
+    },
+    /// The tokens there are
+    List,
+    /// Take a token back, at once
+    Revoke {
+        /// Whose it is
+        name: String,
+    },
+}
+
+/// What a token is good for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Scope {
+    /// Look at everything.
+    Read,
+    /// Upgrades and the node too.
+    Operate,
+    /// Settings and the supervisor too.
+    Admin,
+}
+
 /// `config …`
 #[derive(Debug, Subcommand)]
 pub enum Config {
@@ -280,6 +342,7 @@ mod tests {
             "restart",
             "restart --supervisor-only",
             "status -w",
+            "top",
             "logs -f -n 5",
             "version",
             "upgrade schedule v2 5 --binaries u --checksum s --info i --switch at --force",

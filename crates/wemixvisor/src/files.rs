@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use wemixvisor_core::command_line::CommandLine;
-use wemixvisor_core::engine::port::{Decision, Effect, Entry, Facts, Input, Order};
+use wemixvisor_core::engine::port::{Decision, Effect, Entry, Facts, HistoryEntry, Input, Order};
 use wemixvisor_core::engine::snapshot::{NodeState, Snapshot};
 use wemixvisor_core::engine::{Boot, Engine};
 use wemixvisor_core::plan::PlanName;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::time::{Now, WallMs};
 use wemixvisor_core::upgrade::{Folded, Record, Upgrade, fold};
+use wemixvisor_daemon::RecordedEvent;
 use wemixvisor_daemon::api::wire;
 use wemixvisor_daemon::recorded::{self, Recorded};
 use wemixvisor_host::home::Home;
@@ -121,11 +122,29 @@ impl Files {
     /// # Errors
     /// A state that cannot be read.
     pub fn history(&self, limit: usize) -> Result<wire::History, Failure> {
-        let entries = match state(&self.home)? {
-            Some(state) => recorded::history(&state, limit).map_err(|error| Failure::from_error(&error))?,
-            None => Vec::new(),
-        };
-        Ok(wire::History::new(entries.iter().map(wire::Finished::of).collect()))
+        Ok(wire::History::new(self.entries(limit)?.iter().map(wire::Finished::of).collect()))
+    }
+
+    /// The same as they were recorded.
+    ///
+    /// # Errors
+    /// A state that cannot be read.
+    pub fn entries(&self, limit: usize) -> Result<Vec<HistoryEntry>, Failure> {
+        match state(&self.home)? {
+            Some(state) => recorded::history(&state, limit).map_err(|error| Failure::from_error(&error)),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The events after `seq`, oldest first.
+    ///
+    /// # Errors
+    /// A state that cannot be read.
+    pub fn events_since(&self, seq: u64, limit: usize) -> Result<Vec<RecordedEvent>, Failure> {
+        match state(&self.home)? {
+            Some(state) => recorded::events(&state, seq, limit).map_err(|error| Failure::from_error(&error)),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Gives an order that only changes the plan file: to schedule or to cancel.

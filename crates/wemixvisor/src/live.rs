@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wemixvisor_daemon::api::wire;
-use wemixvisor_daemon::control::{Answer, Client, ClientError, Method};
+use wemixvisor_daemon::control::{Answer, Client, ClientError, Method, Stream};
 use wemixvisor_host::home::Home;
 
 use crate::failure::Failure;
@@ -74,9 +74,25 @@ impl Live {
     ///
     /// # Errors
     /// Also when no supervisor runs.
-    pub async fn post(&self, path: &str) -> Result<String, Failure> {
-        let answer = self.client.order(Method::POST, path, None).await?;
+    pub async fn order(&self, method: Method, path: &str) -> Result<String, Failure> {
+        let answer = self.client.order(method, path, None).await?;
         Ok(message(&answer))
+    }
+
+    /// The same by `POST`.
+    ///
+    /// # Errors
+    /// Also when no supervisor runs.
+    pub async fn post(&self, path: &str) -> Result<String, Failure> {
+        self.order(Method::POST, path).await
+    }
+
+    /// Opens a stream of what happens.
+    ///
+    /// # Errors
+    /// Also when no supervisor runs.
+    pub async fn stream(&self, path: &str) -> Result<Stream, Failure> {
+        Ok(self.client.stream(path).await?)
     }
 }
 

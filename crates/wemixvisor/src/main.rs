@@ -1,14 +1,15 @@
 //! The program `wemixvisor`: reads the command line, asks the supervisor or the files, shows the answer.
 //!
 //! `arguments` says what can be typed; `commands` has one file for each command; `live` and `files` are the two
-//! ways to an answer, with and without a running supervisor; `render` makes text of it; `screen` puts it out. There
-//! is no logic here that the API does not have.
+//! ways to an answer, with and without a running supervisor; `render` makes text of it; `screen` puts it out; `top`
+//! is the live view. There is no logic here that the API does not have.
 
 mod arguments;
 mod commands;
 mod drill;
 mod failure;
 mod files;
+mod files_api;
 mod follow;
 mod live;
 mod log;
@@ -16,6 +17,7 @@ mod own_program;
 mod render;
 mod screen;
 mod settings;
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

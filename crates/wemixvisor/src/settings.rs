@@ -99,6 +99,14 @@ fn lines(errors: &[SettingError]) -> String {
 /// # Errors
 /// Anything that leaves a doubt about what is meant; nothing is replaced by a default.
 pub fn load(given: &Given) -> Result<Loaded, LoadError> {
+    load_with(given, None)
+}
+
+/// The same; with a text, as if the file held that.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(given: &Given, text: Option<String>) -> Result<Loaded, LoadError> {
     let mut layers = Layers { file: None, env: environment(given)?, flags: flags(given)? };
     let usual_dir = match &given.config {
         Some(_) => None,
@@ -114,7 +122,10 @@ pub fn load(given: &Given) -> Result<Loaded, LoadError> {
         (Some(config), _) => given.cwd.join(config),
         (None, dir) => dir.clone().unwrap_or_default().join(FILE_NAME),
     };
-    let text = read(&file)?;
+    let text = match text {
+        Some(text) => Some(text),
+        None => read(&file)?,
+    };
     let file_found = text.is_some();
     if !file_found && given.config.is_some() {
         return Err(LoadError::Missing(file));

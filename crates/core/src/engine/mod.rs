@@ -409,6 +409,11 @@ impl Engine {
         self.heights.head().map(|seen| seen.head.height)
     }
 
+    /// The estimated time between two blocks, in milliseconds.
+    pub fn block_time_ms(&self) -> Option<u64> {
+        self.heights.block_time().map(millis)
+    }
+
     /// Other sources are asked from now on; the node was started with other addresses.
     pub fn set_sources(&mut self, sources: Vec<Source>) {
         self.heights.sources_changed(sources.len());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Heights, Hooks, Kill, Late, Logs, Network, Node, Probation, Settings, TimeFormat, Upgrade};
+use super::{Api, Heights, Hooks, Kill, Late, Logs, Network, Node, Probation, Settings, TimeFormat, Upgrade};
 
 /// The home below the user's own directory: PRODUCT.md section 2.
 pub const HOME: &str = "~/.wemixd";
@@ -83,6 +83,12 @@ pub const LOG_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// With the current one, 384 MiB at most.
 pub const LOG_KEEP: u32 = 5;
 
+/// The API: only from this machine (PRODUCT.md section 9).
+pub const API_LISTEN: &str = "127.0.0.1:8080";
+
+/// A page with all its panels asks about ten times at once, and then seldom.
+pub const API_RATE_LIMIT: u32 = 100;
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -138,6 +144,16 @@ impl Default for Settings {
                 disabled: false,
                 color: true,
                 time_format: TimeFormat::Rfc3339,
+            },
+            api: Api {
+                enabled: false,
+                listen: API_LISTEN.into(),
+                hosts: Vec::new(),
+                require_token: false,
+                tls_cert: None,
+                tls_key: None,
+                behind_proxy: false,
+                rate_limit: API_RATE_LIMIT,
             },
         }
     }

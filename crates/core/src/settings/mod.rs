@@ -19,6 +19,7 @@ pub use table::{Applies, Setting, TABLE, setting};
 pub use value::Kind;
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub heights: Heights,
     /// The logs of the node and of the supervisor.
     pub logs: Logs,
+    /// The API over TCP.
+    pub api: Api,
 }
 
 /// How the node's process is stopped, restarted and watched (PRODUCT.md sections 4 and 5).
@@ -160,6 +163,39 @@ pub struct Logs {
     pub color: bool,
     /// How moments are written in the supervisor's own log.
     pub time_format: TimeFormat,
+}
+
+/// The API over TCP (PRODUCT.md section 9). The control socket has none of this: it is for the same user only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// Whether it is served.
+    pub enabled: bool,
+    /// The IP address and port on which it listens.
+    pub listen: String,
+    /// Host names under which it may be asked, besides `localhost` and IP addresses.
+    pub hosts: Vec<String>,
+    /// Whether a token is needed on a loopback address as well.
+    pub require_token: bool,
+    /// The certificates for TLS, as PEM, where set.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key for TLS, as PEM, where set.
+    pub tls_key: Option<PathBuf>,
+    /// Whether a proxy stands before it that speaks TLS with the clients.
+    pub behind_proxy: bool,
+    /// Requests that one client may make in a second; 0 is no limit.
+    pub rate_limit: u32,
+}
+
+impl Api {
+    /// The address on which it listens; `None` where the text is none, which the rules refuse.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.parse().ok()
+    }
+
+    /// Whether every request needs a token: always, but on a loopback address only where that is set.
+    pub fn needs_token(&self) -> bool {
+        self.require_token || self.address().is_none_or(|address| !address.ip().is_loopback())
+    }
 }
 
 value::choices! {

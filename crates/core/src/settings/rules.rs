@@ -25,7 +25,7 @@ pub fn broken(settings: &Settings) -> Vec<Broken> {
             found.push(Broken { keys, what: what() });
         }
     };
-    let Settings { node, upgrade, probation, hooks, heights, logs, .. } = settings;
+    let Settings { node, upgrade, probation, hooks, heights, logs, api, .. } = settings;
 
     let positive: [(&'static [&'static str], Duration); 12] = [
         (&["node.shutdown_grace"], node.shutdown_grace),
@@ -57,6 +57,30 @@ pub fn broken(settings: &Settings) -> Vec<Broken> {
     for address in &heights.rpc_addresses {
         rule(&["heights.rpc_addresses"], is_address(address), &|| bad_address(address));
     }
+
+    rule(&["api.listen"], api.address().is_some(), &|| {
+        format!("{:?} is no IP address with a port, such as 127.0.0.1:8080 or [::1]:8080", api.listen)
+    });
+    for host in &api.hosts {
+        rule(&["api.hosts"], is_host_name(host), &|| {
+            format!("{host:?} is no host name: without scheme, port and path, such as node1.example.org")
+        });
+    }
+    rule(&["api.tls_cert", "api.tls_key"], api.tls_cert.is_some() == api.tls_key.is_some(), &|| {
+        "TLS needs both, the certificates and the private key".into()
+    });
+    let is_loopback = api.address().is_none_or(|address| address.ip().is_loopback());
+    rule(
+        &["api.listen", "api.tls_cert", "api.behind_proxy"],
+        !api.enabled || is_loopback || api.tls_cert.is_some() || api.behind_proxy,
+        &|| {
+            format!(
+                "{} can be reached from other machines, and a token must not go over the network in the clear: set \
+                 api.tls_cert and api.tls_key, or api.behind_proxy where a proxy speaks TLS",
+                api.listen
+            )
+        },
+    );
 
     let (grace, hard) = (node.shutdown_grace, node.stop_hard_limit);
     rule(&["node.shutdown_grace", "node.stop_hard_limit"], grace <= hard, &|| {
@@ -94,6 +118,15 @@ pub fn broken(settings: &Settings) -> Vec<Broken> {
 fn is_file_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+}
+
+fn is_host_name(name: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 63
+            && part.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
+    };
+    name.len() <= 253 && name.split('.').all(part)
 }
 
 const SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];

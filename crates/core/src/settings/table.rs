@@ -199,4 +199,21 @@ pub static TABLE: &[Setting] = table! {
         "Colours in the supervisor's own log, on a terminal.";
     logs.time_format, "COSMOVISOR_TIMEFORMAT_LOGS", SupervisorRestart,
         "How moments are written in the supervisor's own log.";
+
+    api.enabled, "DAEMON_API_ENABLED", Live,
+        "Serve the HTTP API and the page over TCP. The control socket is always there.";
+    api.listen, "DAEMON_API_LISTEN", Live,
+        "The IP address and port of the API. On any other than a loopback address every request needs a token, and there has to be TLS or a proxy that speaks it.";
+    api.hosts, "DAEMON_API_HOSTS", Live,
+        "Host names under which the API may be asked, besides `localhost` and IP addresses: any other name is refused, because a page from elsewhere could be behind it.";
+    api.require_token, "DAEMON_API_REQUIRE_TOKEN", Live,
+        "Ask for a token on a loopback address as well: where other users of this machine must not operate the node.";
+    api.tls_cert, "DAEMON_API_TLS_CERT", Live,
+        "The certificates for TLS, a PEM file. `auto`: no TLS. A relative path is read from the supervisor's own directory.";
+    api.tls_key, "DAEMON_API_TLS_KEY", Live,
+        "The private key for TLS, a PEM file. `auto`: no TLS. A relative path is read from the supervisor's own directory.";
+    api.behind_proxy, "DAEMON_API_BEHIND_PROXY", Live,
+        "A proxy that speaks TLS stands before the API, and is its only client: the last address of its `X-Forwarded-For` is taken for the client's.";
+    api.rate_limit, "DAEMON_API_RATE_LIMIT", Live,
+        "Requests that one client may make in a second; twice as many at once. `0` is no limit.";
 };

@@ -1,7 +1,8 @@
 //! What the API answers when it does not do what was asked: a sentence for people, a word for programs.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,7 +15,9 @@ use crate::handle::Gone;
 pub struct ErrorBody {
     /// What was tried, what is true now, and what to do.
     pub error: String,
-    /// `invalid`, `not_found`, `method_not_allowed`, `conflict`, `too_large`, `not_ready`, `failed`, `gone`.
+    /// A stable word: `invalid`, `unknown_topic`, `unauthenticated`, `forbidden`, `not_found`, `method_not_allowed`, `not_acceptable`,
+    /// `too_slow`, `conflict`, `too_large`, `not_ready`, `too_many_requests`, `failed`, `busy`, `not_running`, `gone`,
+    /// `no_answer`.
     pub code: String,
 }
 
@@ -43,10 +46,73 @@ impl ApiError {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code: "method_not_allowed", message }
     }
 
+    /// 409: the state does not allow it now.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::CONFLICT, code: "conflict", message: message.into() }
+    }
+
     /// 413: the body is longer than [`super::MAX_BODY`].
     pub fn too_large() -> Self {
         let message = format!("the body is longer than {} bytes", super::MAX_BODY);
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: "too_large", message }
+    }
+
+    /// 400: what was asked for is not among the topics.
+    pub(crate) fn unknown_topic(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code: "unknown_topic", message: message.into() }
+    }
+
+    /// 401: there is no token, or not a good one.
+    pub fn unauthenticated(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::UNAUTHORIZED, code: "unauthenticated", message: message.into() }
+    }
+
+    /// 403: who asks may not do this, or not from there.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, code: "forbidden", message: message.into() }
+    }
+
+    /// 406: there is no answer in the form that is wanted.
+    pub fn not_acceptable(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_ACCEPTABLE, code: "not_acceptable", message: message.into() }
+    }
+
+    /// 408: the request did not come to its end.
+    pub fn too_slow() -> Self {
+        let message = "the request did not come to its end in time".into();
+        Self { status: StatusCode::REQUEST_TIMEOUT, code: "too_slow", message }
+    }
+
+    /// 429: too many requests.
+    pub fn too_many_requests() -> Self {
+        let message = "too many requests: wait a second (api.rate_limit)".into();
+        Self { status: StatusCode::TOO_MANY_REQUESTS, code: "too_many_requests", message }
+    }
+
+    /// 503: not now.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "busy", message: message.into() }
+    }
+
+    /// 503: the node is not fit for work.
+    pub(crate) fn unfit(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "not_ready", message: message.into() }
+    }
+
+    /// 503: there is no supervisor to do it.
+    pub fn not_running(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "not_running", message: message.into() }
+    }
+
+    /// 504: it takes too long to wait for the answer.
+    pub fn no_answer() -> Self {
+        let message = "there is no answer yet; what was ordered goes on: look at /api/v1/status".into();
+        Self { status: StatusCode::GATEWAY_TIMEOUT, code: "no_answer", message }
+    }
+
+    /// The body of the answer.
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody { error: self.message.clone(), code: self.code.into() }
     }
 
     /// 500: it was tried and failed.
@@ -76,7 +142,14 @@ impl From<Gone> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody { error: self.message, code: self.code.into() };
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }

@@ -1,11 +1,17 @@
-//! `/api/v1/events`: what happened, by sequence number.
+//! `/api/v1/events`: what happened, by sequence number; and what happens, as a stream.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::openapi::words;
+use super::shown::Shown;
+use super::sse::{self, Stream};
+use super::topic::{Topic, Topics};
 use super::{Api, wire};
 
 /// So many events are in one answer, unless asked for otherwise.
@@ -14,42 +20,74 @@ const USUAL_EVENTS: usize = 100;
 /// The most events in one answer.
 const MAX_EVENTS: usize = 1000;
 
+/// What a client that comes back says it has seen.
+const LAST_EVENT_ID: &str = "last-event-id";
+
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
-    /// Only what happened after the event with this number.
-    #[serde(default)]
-    #[param(default = 0, format = "uint64", maximum = 18446744073709551615usize)]
-    since: u64,
-    /// The most events in the answer. More than 1000 are taken as 1000, 0 as 1.
+    /// Only what happened after the event with this number. A stream without it begins with how everything stands.
+    #[param(format = "uint64", minimum = 0, maximum = 18446744073709551615usize)]
+    since: Option<u64>,
+    /// The most events in an answer that is no stream. More than 1000 are taken as 1000, 0 as 1.
     #[serde(default = "usual")]
     #[param(default = 100, maximum = 18446744073709551615usize)]
     limit: usize,
+    /// Only events of these topics, separated by commas. All but `logs` and `metrics` unless asked for otherwise.
+    #[param(style = Form, explode = false, value_type = Option<Vec<words::Topic>>)]
+    topics: Option<String>,
 }
 
 fn usual() -> usize {
     USUAL_EVENTS
 }
 
-/// What happened, by sequence number.
+/// What happened, by sequence number; or what happens, as a stream.
 ///
-/// To miss nothing, ask on with `since` = `last` of the answer before.
+/// To miss nothing, ask on with `since` = `last` of the answer before. With `Accept: text/event-stream` it is a stream of
+/// server-sent events that does not end; it goes on where a client left off, by `since` or `Last-Event-ID`.
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "events", operation_id = "events", params(Page),
     responses(
-        (status = 200, description = "The events after `since`, oldest first.", body = wire::Events),
+        (status = 200, description = "The events after `since`, oldest first; or a stream of frames, as the WebSocket has \
+            them.", content((wire::Events = "application/json"), (String = "text/event-stream"))),
         (status = 400, description = "The query makes no sense."),
         (status = 500, description = "The events cannot be read from the disk."),
     )
 )]
 pub(super) async fn events(
     State(api): State<Api>,
+    headers: HeaderMap,
     page: Result<Query<Page>, QueryRejection>,
-) -> Result<Json<wire::Events>, ApiError> {
-    let Query(Page { since, limit }) = page.map_err(|error| ApiError::invalid(error.body_text()))?;
-    let found =
-        api.handle.events_since(since, limit.clamp(1, MAX_EVENTS)).await?.map_err(ApiError::failed)?;
+) -> Result<Response, ApiError> {
+    let Query(Page { since, limit, topics }) = page.map_err(|error| ApiError::invalid(error.body_text()))?;
+    let topics = match &topics {
+        Some(names) => Topics::named(names.split(',').map(str::trim).filter(|name| !name.is_empty()))
+            .map_err(|error| ApiError::unknown_topic(error.to_string()))?,
+        None => Topics::usual(),
+    };
+    if sse::wanted(&headers) {
+        let seen = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+        return stream(&api, topics, seen.or(since)).await;
+    }
+    let since = since.unwrap_or(0);
+    let found = api.asked.events_since(since, limit.clamp(1, MAX_EVENTS)).await?;
     let last = found.last().map_or(since, |event| event.seq);
-    Ok(Json(wire::Events { events: found.iter().map(wire::Event::of).collect(), last }))
+    let wanted = found.iter().filter(|event| topics.contains(Topic::of_event(&event.topic)));
+    Ok(Json(wire::Events { events: wanted.map(wire::Event::of).collect(), last }).into_response())
+}
+
+async fn stream(api: &Api, topics: Topics, since: Option<u64>) -> Result<Response, ApiError> {
+    let listener = api.hub.join().await?;
+    let lines = match topics.contains(Topic::Logs) {
+        true => Some(api.hub.lines().await),
+        false => None,
+    };
+    let mut shown = Shown::default();
+    let first = match since {
+        Some(since) => shown.go_on(api, topics, since).await?,
+        None => shown.begin(api, topics).await?,
+    };
+    Ok(sse::response(Stream::of_events(listener, lines, shown, first)))
 }

@@ -1,43 +1,88 @@
-//! The HTTP API: what the command line, scripts and (later) the page talk to.
+//! The HTTP API: what the command line, scripts and the page talk to.
 //!
-//! [`router`] holds every route, whatever it is served over; [`crate::control`] serves it on the control socket.
-//! A route asks the engine through its [`Handle`] and turns the answer into a wire type: those of [`wire`], never
-//! the engine's own. An order is in the engine's mailbox before it is waited for, so a client that goes away
-//! takes nothing back.
+//! [`router`] holds every route, whatever it is served over: [`crate::control`] serves it on the control socket,
+//! [`listen`] over TCP, behind the [`guard`]. A route asks whoever is [`Supervised`] and turns the answer into a wire
+//! type: those of [`wire`], never the engine's own. An order is in the engine's mailbox before it is waited for, so a
+//! client that goes away takes nothing back. What happens comes out of one [`hub`], over WebSocket and as
+//! server-sent events.
 //!
 //! Answers are JSON. Errors are `{"error", "code"}`, see [`error::ApiError`].
 
+mod config;
 pub mod error;
 mod events;
+mod frame;
+pub(crate) mod guard;
+mod hub;
+pub(crate) mod listen;
+mod logs;
+mod metrics;
 mod node;
 pub mod openapi;
+mod page;
+pub mod relay;
 pub mod request;
+mod shown;
+mod sse;
 mod status;
+mod supervised;
 mod supervisor;
+pub mod tokens;
+mod topic;
 mod upgrades;
 mod verdict;
 pub mod wire;
+mod ws;
 
+pub use supervised::{Answering, Supervised};
 #[cfg(test)]
 pub(crate) use verdict::tests as verdict_tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
+use tokio_util::sync::CancellationToken;
 
-use crate::handle::Handle;
+use crate::configuration::Configuration;
 use error::ApiError;
+use hub::Hub;
 
 /// The longest body of a request, in bytes: that of a plan file.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// What every route has.
+/// What lies around the node.
 #[derive(Debug, Clone)]
-struct Api {
-    handle: Handle,
-    about: Arc<wire::Supervisor>,
+pub struct Place {
+    /// The node's log.
+    pub log: PathBuf,
+    /// Where the settings come from.
+    pub configuration: Configuration,
+}
+
+/// What every route has. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Api {
+    asked: Arc<dyn Supervised>,
+    /// The supervisor; `None` when none runs.
+    about: Option<Arc<wire::Supervisor>>,
+    place: Arc<Place>,
+    hub: Hub,
+}
+
+impl Api {
+    /// The API of whoever is `asked`; `about` is what it says of the supervisor. Streams end with `over`.
+    pub fn new(
+        asked: Arc<dyn Supervised>,
+        about: Option<wire::Supervisor>,
+        place: Place,
+        over: CancellationToken,
+    ) -> Self {
+        let hub = Hub::new(asked.clone(), place.log.clone(), over);
+        Self { asked, about: about.map(Arc::new), place: Arc::new(place), hub }
+    }
 }
 
 /// The routes, once: the router and the OpenAPI document are both made from this table.
@@ -59,6 +104,8 @@ macro_rules! routes {
 
 routes! {
     get "/health" => status::health;
+    get "/ready" => status::ready;
+    get "/metrics" => metrics::metrics;
     get "/openapi.json" => openapi::served;
     get "/api/v1/status" => status::status;
     get "/api/v1/version" => status::version;
@@ -79,16 +126,23 @@ routes! {
     post "/api/v1/upgrades/{name}/apply" => upgrades::apply;
     post "/api/v1/upgrades/{name}/retry" => upgrades::retry;
     get "/api/v1/history" => upgrades::history;
+    get "/api/v1/config" => config::show;
+    put "/api/v1/config" => config::change;
+    post "/api/v1/config/validate" => config::validate;
+    get "/api/v1/logs" => logs::logs;
+    get "/api/v1/logs/stream" => logs::stream;
+    get "/api/v1/ws" => ws::ws;
     get "/api/v1/events" => events::events;
     post "/api/v1/supervisor/stop" => supervisor::stop;
     post "/api/v1/supervisor/restart" => supervisor::restart;
 }
 
-/// Every route of the API. `about` is what it says of the supervisor in whose process it is served.
-pub fn router(handle: Handle, about: wire::Supervisor) -> Router {
+/// Every route of the API.
+pub fn router(api: Api) -> Router {
     routes()
+        .merge(page::routes())
         .fallback(async || ApiError::not_found("there is no such route"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Api { handle, about: Arc::new(about) })
+        .with_state(api)
 }

@@ -14,7 +14,7 @@ pub(super) type Accepted = Result<(StatusCode, Json<wire::Message>), ApiError>;
 impl Api {
     /// Gives an order that is answered when its work has begun.
     pub(super) async fn begin(&self, order: Order) -> Accepted {
-        let message = self.handle.order(order).await??;
+        let message = self.asked.order(order).await?;
         Ok((StatusCode::ACCEPTED, Json(wire::Message { message })))
     }
 }
@@ -25,7 +25,7 @@ impl Api {
     responses((status = 200, description = "The node's process.", body = wire::Node))
 )]
 pub(super) async fn node(State(api): State<Api>) -> Result<Json<wire::Node>, ApiError> {
-    Ok(Json(wire::Node::of(&api.handle.snapshot().await?)))
+    Ok(Json(wire::Node::of(&api.asked.snapshot().await?)))
 }
 
 /// Start the node.

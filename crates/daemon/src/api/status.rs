@@ -1,9 +1,11 @@
-//! `/health`, `/api/v1/status`, `/api/v1/version`.
+//! `/health`, `/ready`, `/api/v1/status`, `/api/v1/version`.
 
 use axum::Json;
 use axum::extract::State;
+use wemixvisor_core::engine::snapshot::NodeState;
 
 use super::error::ApiError;
+use super::verdict::verdict;
 use super::{Api, wire};
 
 /// Does the supervisor live?
@@ -14,8 +16,28 @@ use super::{Api, wire};
     responses((status = 200, description = "The supervisor's loop answers.", body = wire::Health))
 )]
 pub(super) async fn health(State(api): State<Api>) -> Result<Json<wire::Health>, ApiError> {
-    api.handle.snapshot().await?;
+    api.asked.snapshot().await?;
     Ok(Json(wire::Health { status: "ok".into() }))
+}
+
+/// Is the node fit for work?
+///
+/// It runs and answers, and no upgrade is in its way. For load balancers and probes.
+#[utoipa::path(
+    get, path = "/ready", tag = "supervisor", operation_id = "ready",
+    responses(
+        (status = 200, description = "It is.", body = wire::Ready),
+        (status = 503, description = "It is not, and why; or the supervisor is ending."),
+    )
+)]
+pub(super) async fn ready(State(api): State<Api>) -> Result<Json<wire::Ready>, ApiError> {
+    let snapshot = api.asked.snapshot().await?;
+    let ready = snapshot.node.state == NodeState::Running
+        && snapshot.node.answering
+        && snapshot.upgrade.is_none()
+        && snapshot.stuck.is_none();
+    let headline = verdict(&snapshot, api.about.is_some()).1;
+    if ready { Ok(Json(wire::Ready { headline })) } else { Err(ApiError::unfit(headline)) }
 }
 
 /// Am I fine, and what comes next?
@@ -26,8 +48,8 @@ pub(super) async fn health(State(api): State<Api>) -> Result<Json<wire::Health>,
     responses((status = 200, description = "The whole picture, taken at one moment.", body = wire::Status))
 )]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<wire::Status>, ApiError> {
-    let snapshot = api.handle.snapshot().await?;
-    Ok(Json(wire::Status::of(&snapshot, Some((*api.about).clone()))))
+    let snapshot = api.asked.snapshot().await?;
+    Ok(Json(wire::Status::of(&snapshot, api.about.as_deref().cloned())))
 }
 
 /// The versions of the supervisor, of the API and of the node's program.
@@ -36,9 +58,9 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<wire::Status>,
     responses((status = 200, description = "The versions.", body = wire::Version))
 )]
 pub(super) async fn version(State(api): State<Api>) -> Result<Json<wire::Version>, ApiError> {
-    let snapshot = api.handle.snapshot().await?;
+    let snapshot = api.asked.snapshot().await?;
     Ok(Json(wire::Version {
-        wemixvisor: api.about.version.clone(),
+        wemixvisor: env!("CARGO_PKG_VERSION").into(),
         api: wire::API_VERSION,
         installed: snapshot.version.clone(),
         running: snapshot.node.version.clone(),

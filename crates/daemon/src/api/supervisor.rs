@@ -15,7 +15,7 @@ use super::{Api, wire};
     responses((status = 202, description = "The node is being stopped, then the supervisor ends.", body = wire::Message))
 )]
 pub(super) async fn stop(State(api): State<Api>) -> Accepted {
-    api.handle.shut_down().await?;
+    api.asked.shut_down().await?;
     let message = "the node is being stopped, then the supervisor ends".into();
     Ok((StatusCode::ACCEPTED, Json(wire::Message { message })))
 }
@@ -33,6 +33,6 @@ pub(super) async fn stop(State(api): State<Api>) -> Accepted {
     )
 )]
 pub(super) async fn restart(State(api): State<Api>) -> Accepted {
-    let message = api.handle.give_way().await??;
+    let message = api.asked.give_way().await?;
     Ok((StatusCode::ACCEPTED, Json(wire::Message { message })))
 }

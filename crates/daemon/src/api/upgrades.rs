@@ -33,7 +33,7 @@ type Name = Result<Path<String>, PathRejection>;
     responses((status = 200, description = "The scheduled upgrades.", body = wire::Upgrades))
 )]
 pub(super) async fn list(State(api): State<Api>) -> Answer<wire::Upgrades> {
-    let snapshot = api.handle.snapshot().await?;
+    let snapshot = api.asked.snapshot().await?;
     Ok(Json(wire::Upgrades::new(snapshot.plans.iter().map(wire::Upgrade::of).collect())))
 }
 
@@ -61,8 +61,8 @@ pub(super) async fn schedule(
     let Scheduling { plan, force } =
         request::read(text).map_err(|error| ApiError::invalid(error.to_string()))?;
     let name = plan.name.clone();
-    let message = api.handle.order(Order::Schedule { plan: Box::new(plan), force }).await??;
-    let snapshot = api.handle.snapshot().await?;
+    let message = api.asked.order(Order::Schedule { plan: Box::new(plan), force }).await?;
+    let snapshot = api.asked.snapshot().await?;
     Ok(Json(wire::Scheduled { message, upgrade: planned(&snapshot, &name) }))
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn schedule(
     responses((status = 200, description = "How the upgrades stand.", body = wire::UpgradeStatus))
 )]
 pub(super) async fn status(State(api): State<Api>) -> Answer<wire::UpgradeStatus> {
-    let snapshot = api.handle.snapshot().await?;
+    let snapshot = api.asked.snapshot().await?;
     Ok(Json(wire::UpgradeStatus::of(&snapshot)))
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<wire::UpgradeStatus
 )]
 pub(super) async fn one(State(api): State<Api>, name: Name) -> Answer<wire::Upgrade> {
     let name = read_name(name)?;
-    let snapshot = api.handle.snapshot().await?;
+    let snapshot = api.asked.snapshot().await?;
     planned(&snapshot, &name).map(Json).ok_or_else(|| unknown(&snapshot, &name))
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn one_rollback(api: State<Api>) -> Answer<wire::Upgrade> {
     )
 )]
 pub(super) async fn cancel(State(api): State<Api>, name: Name) -> Answer<wire::Message> {
-    let message = api.handle.order(Order::Cancel(read_name(name)?)).await??;
+    let message = api.asked.order(Order::Cancel(read_name(name)?)).await?;
     Ok(Json(wire::Message { message }))
 }
 
@@ -249,7 +249,7 @@ pub(super) async fn history(
     query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Answer<wire::History> {
     let Query(HistoryQuery { limit }) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
-    let entries = api.handle.history(limit.clamp(1, MAX_HISTORY)).await?.map_err(ApiError::failed)?;
+    let entries = api.asked.history(limit.clamp(1, MAX_HISTORY)).await?;
     Ok(Json(wire::History::new(entries.iter().map(wire::Finished::of).collect())))
 }
 

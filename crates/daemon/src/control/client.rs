@@ -4,9 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Full, Limited};
 pub use hyper::Method;
 use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -17,6 +19,7 @@ use wemixvisor_host::home::Home;
 use wemixvisor_host::lock;
 
 use super::place::Place;
+use super::stream::{Connection, EVENT_STREAM, Stream};
 use crate::api::error::ErrorBody;
 
 /// How long a question may take. The engine answers within microseconds; this is for a machine that swaps.
@@ -33,7 +36,7 @@ const SOCKET_LIMIT: Duration = Duration::from_secs(4);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The longest answer that is read, in bytes: a long history with all its steps.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
+pub(super) const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// A supervisor's control socket.
 #[derive(Debug, Clone)]
@@ -137,6 +140,27 @@ impl Client {
         self.request(method, path, body, ORDER_LIMIT).await
     }
 
+    /// Opens a stream of what happens, such as `/api/v1/events`; its head must come within 5 s.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn stream(&self, path: &str) -> Result<Stream, ClientError> {
+        let silent = |_| ClientError::Silent { socket: self.socket.clone(), limit: QUESTION_LIMIT };
+        let opening = async {
+            let (mut sender, connection) = self.hand_shake().await?;
+            let mut connection: Connection = async { drop(connection.await) }.boxed().fuse();
+            let mut sending =
+                std::pin::pin!(sender.send_request(request(Method::GET, path, EVENT_STREAM, None)?));
+            let response = tokio::select! {
+                biased;
+                response = &mut sending => response,
+                () = &mut connection => sending.await,
+            };
+            Stream::open(self.socket.clone(), response.map_err(broken)?, connection, sender).await
+        };
+        tokio::time::timeout(QUESTION_LIMIT, opening).await.map_err(silent)?
+    }
+
     async fn request(
         &self,
         method: Method,
@@ -154,18 +178,8 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer, ClientError> {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(self.connect().await?))
-                .await
-                .map_err(broken)?;
-        let text = body.map(ToString::to_string).unwrap_or_default();
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from(text)))
-            .map_err(|error| ClientError::NotUnderstood(error.to_string()))?;
+        let (mut sender, connection) = self.hand_shake().await?;
+        let request = request(method, path, "application/json", body)?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(broken)?;
             let status = response.status();
@@ -183,6 +197,21 @@ impl Client {
             answer = &mut exchange => answer,
             _ = connection => exchange.await,
         }
+    }
+
+    /// A connection to the socket, for whoever speaks HTTP over it by itself.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub(crate) async fn connection(&self) -> Result<UnixStream, ClientError> {
+        self.connect().await
+    }
+
+    async fn hand_shake(
+        &self,
+    ) -> Result<(SendRequest<Full<Bytes>>, http1::Connection<TokioIo<UnixStream>, Full<Bytes>>), ClientError>
+    {
+        http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)
     }
 
     /// A home without a socket but with a locked supervisor's lock is never taken for one without a supervisor.
@@ -216,11 +245,28 @@ impl Client {
     }
 }
 
-fn broken(error: hyper::Error) -> ClientError {
+fn request(
+    method: Method,
+    path: &str,
+    accept: &str,
+    body: Option<&Value>,
+) -> Result<Request<Full<Bytes>>, ClientError> {
+    let text = body.map(ToString::to_string).unwrap_or_default();
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("accept", accept)
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(text)))
+        .map_err(|error| ClientError::NotUnderstood(error.to_string()))
+}
+
+pub(super) fn broken(error: hyper::Error) -> ClientError {
     ClientError::BrokenOff(io::Error::other(error))
 }
 
-fn read(status: StatusCode, bytes: &[u8]) -> Result<Answer, ClientError> {
+pub(super) fn read(status: StatusCode, bytes: &[u8]) -> Result<Answer, ClientError> {
     if !status.is_success() {
         return Err(match serde_json::from_slice(bytes) {
             Ok(error) => ClientError::Refused(error),

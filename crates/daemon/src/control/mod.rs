@@ -1,26 +1,36 @@
 //! The control socket: the API for the command line on the same machine.
 //!
 //! The socket lies in the supervisor's own directory and has mode 0600: who may open it is the same user, or root.
-//! [`bind`] puts it there, [`serve`] answers on it, [`Client`] asks.
+//! [`bind`] puts it there, [`serve`] answers on it, [`Client`] asks; [`Stream`] is what it is told as it
+//! happens.
 
 mod client;
 mod place;
+mod sse;
+mod stream;
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use wemixvisor_host::home::Home;
 
-use crate::api;
-use crate::api::wire::Supervisor;
-use crate::handle::Handle;
+use crate::api::listen::answer;
+use crate::api::{self, Api};
 pub use client::{Answer, Client, ClientError, Method};
 use place::Place;
+pub use stream::{Frame, Stream};
 
 /// The permission bits of the socket.
 const SOCKET_MODE: u32 = 0o600;
+
+/// Without files or memory to accept with, it is tried again so often.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Binds the control socket. To be called by the holder of the supervisor's lock, in a tokio runtime: what lies in
 /// the socket's place is of a supervisor that is gone, and is replaced.
@@ -42,12 +52,34 @@ pub fn bind(home: &Home) -> io::Result<UnixListener> {
 }
 
 /// Answers on the control socket until it is over; who has asked by then is still answered.
-pub async fn serve(listener: UnixListener, handle: Handle, over: impl Future<Output = ()> + Send + 'static) {
-    let service = axum::serve(listener, api::router(handle, Supervisor::here()));
-    // It tries again by itself when it cannot accept.
-    if let Err(error) = service.with_graceful_shutdown(over).await {
-        tracing::error!("the control socket is no longer served: {error}");
+pub async fn serve(listener: UnixListener, api: Api, over: CancellationToken) {
+    let routes = api::router(api);
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = over.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) if is_ours(&stream) => {
+                connections.spawn(answer(stream, None, routes.clone(), over.clone()));
+            }
+            // The permissions of the socket have kept everybody else out, unless somebody changed them.
+            Ok(_) => tracing::warn!("a connection of another user to the control socket is refused"),
+            Err(error) => {
+                tracing::warn!("the control socket cannot accept a connection: {error}");
+                sleep(ACCEPT_AGAIN).await;
+            }
+        }
     }
+    while connections.join_next().await.is_some() {}
+}
+
+/// Whether the other end is of the same user, or root's.
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use wemixvisor_core::engine::snapshot::PlanView;
 use wemixvisor_host::successor::Successor;
 
 use super::*;
+use crate::api::Place;
 use crate::api::verdict_tests::calm;
-use crate::handle::{Message, RecordedEvent};
+use crate::configuration::Configuration;
+use crate::handle::{Handle, Message, RecordedEvent};
 
 fn home(root: &Path) -> Home {
     let home = Home::new(root, None, None, "node").unwrap();
@@ -43,7 +45,7 @@ async fn engine(mut mailbox: mpsc::Receiver<Message>) {
                 drop(reply.send(Ok((seq + 1..).take(limit).map(event).collect())));
             }
             Message::Happened(_) => return,
-            Message::Settings(_) => {}
+            Message::Settings(_) | Message::Subscribe(_) => {}
         }
     }
 }
@@ -83,7 +85,18 @@ fn handle(mailbox: mpsc::Sender<Message>, home: &Home) -> Handle {
         cwd: home.root().into(),
         keeper_in: home.wemixvisor().into(),
     };
-    Handle { mailbox, successor: Arc::new(successor) }
+    let configuration =
+        Configuration { file: home.root().join("config.toml"), read: Arc::new(|_| Err(Vec::new())) };
+    Handle { mailbox, successor: Arc::new(successor), configuration }
+}
+
+/// Serves for ever.
+fn serve_for_ever(home: &Home, mailbox: mpsc::Sender<Message>) {
+    let handle = handle(mailbox, home);
+    let place = Place { log: home.root().join("node.log"), configuration: handle.configuration.clone() };
+    let over = CancellationToken::new();
+    let api = Api::new(Arc::new(handle), Some(api::wire::Supervisor::here()), place, over.clone());
+    tokio::spawn(serve(bind(home).unwrap(), api, over));
 }
 
 /// A home whose supervisor is [`engine`].
@@ -98,7 +111,7 @@ impl Served {
         let home = home(dir.path());
         let (mailbox, messages) = mpsc::channel(8);
         tokio::spawn(engine(messages));
-        tokio::spawn(serve(bind(&home).unwrap(), handle(mailbox, &home), std::future::pending()));
+        serve_for_ever(&home, mailbox);
         Self { client: Client::new(&home), _dir: dir }
     }
 
@@ -248,15 +261,14 @@ async fn the_socket_is_the_owners_alone_replaces_a_stale_one_and_may_lie_deep() 
     let home = home(&deep);
     fs::write(home.socket(), "left behind").unwrap();
     drop(bind(&home).unwrap());
-    let listener = bind(&home).unwrap();
+    let (mailbox, messages) = mpsc::channel(8);
+    tokio::spawn(engine(messages));
+    serve_for_ever(&home, mailbox);
     let mode = fs::metadata(home.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let names: Vec<_> =
         fs::read_dir(home.wemixvisor()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["wemixvisor.sock"]);
-    let (mailbox, messages) = mpsc::channel(8);
-    tokio::spawn(engine(messages));
-    tokio::spawn(serve(listener, handle(mailbox, &home), std::future::pending()));
     let health: Value = Client::new(&home).get("/health").await.unwrap();
     assert_eq!(health["status"], "ok");
 }

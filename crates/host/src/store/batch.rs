@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{ToSql, Transaction};
 use serde::Serialize;
+use wemixvisor_core::time::WallMs;
 
 use super::{StoreError, error, sqlite};
 use crate::digest::Digest;
@@ -27,6 +28,11 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn new(path: &'a Path, transaction: &'a Transaction<'a>) -> Self {
         Self { path, transaction, at_ms: now_ms() }
+    }
+
+    /// The time of everything in it.
+    pub fn at(&self) -> WallMs {
+        WallMs(self.at_ms.unsigned_abs())
     }
 
     /// Adds a record to the journal of an upgrade that goes on; the answer is its number.

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod api;
 mod config;
 mod drill;
 mod init;
@@ -9,21 +10,24 @@ mod run;
 mod start;
 mod status;
 mod stop;
+mod top;
 mod upgrade;
 mod version;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use wemixvisor_core::settings::Settings;
+use wemixvisor_daemon::Configuration;
 use wemixvisor_host::home::Home;
 use wemixvisor_host::lock;
 
 use crate::arguments::{self, Arguments, Command, Cut, Global};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, said};
 use crate::live::Live;
 use crate::own_program;
 use crate::screen::Screen;
@@ -109,9 +113,11 @@ impl Context {
             Command::Restart { supervisor_only: true } => block_on(restart::supervisor(self)),
             Command::Status { watch } => block_on(status::status(self, watch)),
             Command::Logs { follow, tail } => block_on(logs::logs(self, follow, tail)),
+            Command::Top => block_on(top::top(self)),
             Command::Version => block_on(version::version(self)),
             Command::Upgrade(command) => block_on(upgrade::upgrade(self, command)),
             Command::Config(command) => config::config(self, command),
+            Command::Api(command) => api::api(self, command),
             Command::Drill { keep } => block_on(drill::drill(self, keep)),
         }
     }
@@ -176,6 +182,19 @@ impl Context {
     fn own_program(&self) -> Result<PathBuf, Failure> {
         own_program::path(&self.called, &self.cwd, &self.environment)
             .map_err(|error| Failure::failed(format!("cannot tell where this program lies: {error}")))
+    }
+
+    /// Where the settings come from, to be read again.
+    fn configuration(&self, file: PathBuf) -> Configuration {
+        let given = self.given(self.global.config.clone());
+        let read = move |text: Option<String>| {
+            let loaded = settings::load_with(&given, text).map_err(|error| match error {
+                LoadError::Invalid(errors) => errors.iter().map(ToString::to_string).collect(),
+                other => vec![said(&other)],
+            })?;
+            Ok(loaded.resolved)
+        };
+        Configuration { file, read: Arc::new(read) }
     }
 
     fn home_of(&self, settings: &Settings) -> Result<Home, Failure> {

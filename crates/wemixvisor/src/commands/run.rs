@@ -1,7 +1,6 @@
 //! `run`: the supervisor itself, in the foreground.
 
 use std::ffi::OsString;
-use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::process::setsid;
@@ -14,7 +13,7 @@ use wemixvisor_host::successor::{self, Successor};
 
 use super::Context;
 use crate::failure::{Failure, said};
-use crate::{log, settings};
+use crate::log;
 
 pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     // Before there is any thread: none of them is to get what is meant for the supervisor.
@@ -32,7 +31,6 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
     let (loaded, home) = context.home()?;
     let (settings, config) = (loaded.resolved.settings, loaded.file);
     let successor = successor_of(context, &home)?;
-    let given = context.given(context.global.config.clone());
     let _log = log::start(&settings, &home, &context.global, context.no_color);
     let node_args = node_args(context, &home);
     let home = context.home_for(&settings, &node_args)?;
@@ -43,11 +41,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
         environment: context.environment.clone(),
         successor,
         mirror_output: !context.global.background,
-        config,
-        reload: Arc::new(move || {
-            let loaded = settings::load(&given).map_err(|error| said(&error))?;
-            Ok(loaded.resolved.settings)
-        }),
+        configuration: context.configuration(config),
     };
     wemixvisor_daemon::run(start).map_err(|error| match &error {
         BootError::Lock(LockError::Held { .. }) => Failure::refused(said(&error)),

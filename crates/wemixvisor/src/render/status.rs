@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 use wemixvisor_core::engine::snapshot::NodeState;
-use wemixvisor_daemon::api::wire::{Chain, Level, Moment, Node, Status, UnderWay};
+use wemixvisor_daemon::api::wire::{Alert, Chain, Level, Moment, Node, Status, UnderWay, Upgrade};
 
 use super::checklist::{checklist, outcome};
 use super::{date, harmless, number, span, upgrade, wrap};
@@ -78,7 +78,8 @@ fn network(status: &Status, setting: &Setting<'_>) -> String {
     }
 }
 
-fn node(node: &Node, installed: &str, now: Moment) -> Vec<(&'static str, String)> {
+/// The node's process, in rows of a name and a text; a row without a name belongs to the one above.
+pub fn node(node: &Node, installed: &str, now: Moment) -> Vec<(&'static str, String)> {
     let version = node.version.as_deref().unwrap_or(installed);
     let pid = node.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
     let up =
@@ -107,7 +108,8 @@ fn node(node: &Node, installed: &str, now: Moment) -> Vec<(&'static str, String)
     rows
 }
 
-fn chain(chain: &Chain, now: Moment) -> Vec<(&'static str, String)> {
+/// The chain and its sources, in such rows.
+pub fn chain(chain: &Chain, now: Moment) -> Vec<(&'static str, String)> {
     let head = match (chain.head, chain.seen_at) {
         (Some(head), Some(seen)) => {
             format!("{}, {} ago", number(head), span(now.0.saturating_sub(seen.0)))
@@ -167,11 +169,7 @@ fn coming(status: &Status, paint: Paint, zone: &TimeZone) -> Vec<String> {
         let lead = format!("{}: ", paint.tone(Tone::Bad, "PLAN FILE"));
         parts.push(wrap(&lead, 2, &harmless(problem)));
     }
-    let waiting: Vec<_> = status
-        .upgrades
-        .iter()
-        .filter(|upgrade| status.upgrade.as_ref().is_none_or(|under_way| under_way.name != upgrade.name))
-        .collect();
+    let waiting = waiting(status);
     let Some((first, rest)) = waiting.split_first() else {
         if status.upgrade.is_none() && status.plan_problem.is_none() {
             parts.push("no upgrade is scheduled\n".into());
@@ -188,8 +186,14 @@ fn coming(status: &Status, paint: Paint, zone: &TimeZone) -> Vec<String> {
     parts
 }
 
+/// The scheduled upgrades, but for the one under way.
+pub fn waiting(status: &Status) -> Vec<&Upgrade> {
+    let under_way = status.upgrade.as_ref().map(|under_way| under_way.name.as_str());
+    status.upgrades.iter().filter(|upgrade| Some(upgrade.name.as_str()) != under_way).collect()
+}
+
 /// The alerts, but for those that say what stands elsewhere on the screen.
-fn alerts(status: &Status, paint: Paint) -> Option<String> {
+pub fn shown_alerts(status: &Status) -> Vec<&Alert> {
     let only_one = status.upgrades.len() == 1;
     let is_headline = |text: &str| text == status.headline;
     let shown = |kind: &str| match kind {
@@ -197,8 +201,11 @@ fn alerts(status: &Status, paint: Paint) -> Option<String> {
         "not_ready" | "blocked" | "refused_late" => only_one,
         _ => false,
     };
-    let alerts: Vec<_> =
-        status.alerts.iter().filter(|alert| !shown(&alert.kind) && !is_headline(&alert.text)).collect();
+    status.alerts.iter().filter(|alert| !shown(&alert.kind) && !is_headline(&alert.text)).collect()
+}
+
+fn alerts(status: &Status, paint: Paint) -> Option<String> {
+    let alerts = shown_alerts(status);
     if alerts.is_empty() {
         return None;
     }

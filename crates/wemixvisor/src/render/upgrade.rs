@@ -65,11 +65,12 @@ pub fn next(upgrade: &Upgrade, now: Moment, paint: Paint, zone: &TimeZone) -> St
 }
 
 /// A number of blocks.
-fn blocks(count: u64) -> String {
+pub fn blocks(count: u64) -> String {
     if count == 1 { "1 block".into() } else { format!("{} blocks", number(count)) }
 }
 
-fn when_words(switch: &str) -> String {
+/// When an upgrade fires, in words.
+pub fn when_words(switch: &str) -> String {
     match switch {
         "at" => "when the head is there".into(),
         "before" => "one block before, for a fork".into(),
@@ -101,21 +102,27 @@ fn readiness(upgrade: &Upgrade, paint: Paint) -> String {
         };
         text.push_str(&wrap(&format!("  {} ", paint.tone(tone, "!")), 4, &harmless(&finding.detail)));
     }
-    for (flag, words) in [
-        (upgrade.refused, "it came too late and is refused (upgrade.late = refuse)"),
-        (
-            upgrade.pinned,
-            "its version failed before and is pinned as bad; to try it again: wemixvisor upgrade retry",
-        ),
-    ] {
-        if flag {
-            text.push_str(&wrap(&format!("  {} ", paint.tone(Tone::Bad, "!")), 4, words));
-        }
-    }
-    if let Some(blocked) = &upgrade.blocked {
-        text.push_str(&wrap(&format!("  {} blocked: ", paint.tone(Tone::Bad, "!")), 4, &harmless(blocked)));
+    for words in obstacles(upgrade) {
+        text.push_str(&wrap(&format!("  {} ", paint.tone(Tone::Bad, "!")), 4, &words));
     }
     text
+}
+
+/// Why an upgrade will not fire, whatever its preparation found.
+pub fn obstacles(upgrade: &Upgrade) -> Vec<String> {
+    let mut found = Vec::new();
+    if upgrade.refused {
+        found.push("it came too late and is refused (upgrade.late = refuse)".into());
+    }
+    if upgrade.pinned {
+        let words =
+            "its version failed before and is pinned as bad; to try it again: wemixvisor upgrade retry";
+        found.push(words.into());
+    }
+    if let Some(blocked) = &upgrade.blocked {
+        found.push(format!("blocked: {}", harmless(blocked)));
+    }
+    found
 }
 
 /// `upgrade status`: under way, next, last.

@@ -21,6 +21,7 @@ mod stops;
 mod supervision;
 mod surroundings;
 mod switching;
+mod top;
 
 use testkit::{Program, TestHome};
 

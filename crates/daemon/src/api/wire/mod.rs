@@ -4,9 +4,8 @@
 mod chain;
 mod moment;
 mod node;
+mod place;
 mod upgrade;
-
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,12 +13,14 @@ use utoipa::ToSchema;
 use wemixvisor_core::engine::port::Pin;
 use wemixvisor_core::engine::snapshot::Snapshot;
 
+use super::openapi::words;
 pub use super::verdict::Level;
 use super::verdict::verdict;
 use crate::handle::RecordedEvent;
 pub use chain::{Chain, Source};
 pub use moment::Moment;
 pub use node::{Exit, Node};
+pub use place::{Change, Changed, NodeLog, Setting, Settings};
 pub use upgrade::{Finding, Finished, Mark, UnderWay, Upgrade, UpgradeStatus};
 
 /// The version of this API, as in `/api/v1`.
@@ -115,6 +116,13 @@ pub struct Health {
     pub status: String,
 }
 
+/// `GET /ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Ready {
+    /// The verdict in a sentence.
+    pub headline: String,
+}
+
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Message {
@@ -180,6 +188,7 @@ pub struct Event {
     /// When it was recorded.
     pub timestamp: Moment,
     /// `upgrades`, `heights`, `node`, `alerts`, `system`.
+    #[schema(value_type = words::Topic)]
     pub topic: String,
     /// Its kind, a stable word.
     #[serde(rename = "type")]
@@ -217,14 +226,8 @@ impl Status {
 
 impl Supervisor {
     /// This process, as of now.
-    #[allow(clippy::disallowed_methods)] // Said to people; nothing is decided by it.
     pub(crate) fn here() -> Self {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            started_at: Moment(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)),
-        }
+        Self { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id(), started_at: Moment::now() }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,6 +22,13 @@ impl From<WallMs> for Moment {
 }
 
 impl Moment {
+    /// Now.
+    #[allow(clippy::disallowed_methods)] // Said to people; nothing is decided by it.
+    pub(crate) fn now() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// The same for the calendar; a moment beyond the year 9999 is its end.
     pub fn timestamp(self) -> jiff::Timestamp {
         let ms = i64::try_from(self.0).unwrap_or(i64::MAX);

@@ -1,0 +1,64 @@
+// The end of the node's log. Lines come over the WebSocket; what was said before is fetched, and both are joined where
+// they overlap.
+
+import { byId, clean } from "./dom.js";
+import { call } from "./connection.js";
+
+const KEPT = 200;
+
+let lines = [];
+let coming = null;
+let paused = false;
+let missed = 0;
+
+/** `first`, then what of `second` comes after it: the longest end of the one that begins the other is in both. */
+function joined(first, second) {
+  for (let length = Math.min(first.length, second.length); length > 0; length -= 1) {
+    const end = first.slice(first.length - length);
+    if (end.every((line, place) => line === second[place])) return first.concat(second.slice(length));
+  }
+  return first.concat(second);
+}
+
+function draw() {
+  const place = byId("log-lines");
+  if (paused) {
+    byId("log-pause").textContent = missed > 0 ? `Go on (${missed} new)` : "Go on";
+    return;
+  }
+  const atEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 24;
+  place.textContent = lines.length > 0 ? lines.map(clean).join("\n") : "The node has said nothing yet.";
+  if (atEnd) place.scrollTop = place.scrollHeight;
+}
+
+/** Fetches the end of the log; lines that come meanwhile are kept back and joined to it. */
+export async function fetchLog() {
+  coming = [];
+  try {
+    const answer = await call("GET", `api/v1/logs?tail=${KEPT}`);
+    lines = joined(answer.lines, coming).slice(-KEPT);
+  } catch {
+    lines = joined(lines, coming).slice(-KEPT);
+  }
+  coming = null;
+  draw();
+}
+
+export function tookLines(more) {
+  missed = paused ? Math.min(missed + more.length, 9999) : 0;
+  if (coming !== null) coming.push(...more);
+  else lines = lines.concat(more).slice(-KEPT);
+  draw();
+}
+
+export function watchLog() {
+  const button = byId("log-pause");
+  button.addEventListener("click", () => {
+    paused = !paused;
+    missed = 0;
+    button.setAttribute("aria-pressed", String(paused));
+    button.textContent = "Pause";
+    draw();
+    if (!paused) byId("log-lines").scrollTop = byId("log-lines").scrollHeight;
+  });
+}

@@ -1,0 +1,320 @@
+//! `/api/v1/config`: the settings, shown, checked and changed.
+//!
+//! A change is one of `config.toml`: it is validated with all layers first, written in one piece, and then read
+//! like a change by hand. What guards the API itself, what the supervisor executes, and where everything lies is not
+//! changed from here: a stolen token must not become a program that runs.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use toml_edit::{DocumentMut, Item, Table};
+use wemixvisor_core::near::{did_you_mean, near};
+use wemixvisor_core::settings::{Applies, Resolved, Row, Setting, TABLE, setting};
+use wemixvisor_host::durable;
+
+use super::error::ApiError;
+use super::openapi::SettingValues;
+use super::{Api, wire};
+use crate::configuration::Configuration;
+use crate::preparing::said;
+
+/// The settings file is for the same user.
+const FILE_MODE: u32 = 0o600;
+
+/// One change at a time: each of them reads the file and writes it.
+static CHANGING: Mutex<()> = Mutex::new(());
+
+/// Settings and their values.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Changes {
+    /// New values by key, such as `node.max_restarts`; `null` takes a key out of the file.
+    #[schema(value_type = SettingValues)]
+    settings: Map<String, Value>,
+}
+
+/// The settings, and where each comes from.
+#[utoipa::path(
+    get, path = "/api/v1/config", tag = "settings", operation_id = "config",
+    responses(
+        (status = 200, description = "Every setting.", body = wire::Settings),
+        (status = 400, description = "The settings on the disk are not valid."),
+        (status = 500, description = "They cannot be read."),
+    )
+)]
+pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>, ApiError> {
+    let configuration = api.place.configuration.clone();
+    let settings = apart(move || {
+        let resolved = (configuration.read)(None).map_err(invalid)?;
+        Ok(wire::Settings::of(&configuration.file, &resolved))
+    });
+    Ok(Json(settings.await?))
+}
+
+/// Check a change of settings; nothing is changed.
+#[utoipa::path(
+    post, path = "/api/v1/config/validate", tag = "settings", operation_id = "validate_config", request_body = Changes,
+    responses(
+        (status = 200, description = "What the change would do.", body = wire::Changed),
+        (status = 400, description = "It is not valid, with everything that is wrong."),
+        (status = 413, description = "The body is too long."),
+        (status = 500, description = "The settings cannot be read."),
+    )
+)]
+pub(super) async fn validate(
+    State(api): State<Api>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<wire::Changed>, ApiError> {
+    let changes = read(body)?;
+    let configuration = api.place.configuration.clone();
+    let work = apart(move || Ok(prepare(&configuration, &changes)?.1));
+    Ok(Json(work.await?))
+}
+
+/// Change settings: `config.toml` is changed, and read.
+///
+/// Where everything lies, what guards the API and what the supervisor executes is not changed from here.
+#[utoipa::path(
+    put, path = "/api/v1/config", tag = "settings", operation_id = "change_config", request_body = Changes,
+    responses(
+        (status = 200, description = "What was changed, and when it takes effect.", body = wire::Changed),
+        (status = 400, description = "It is not valid, with everything that is wrong. Nothing was changed."),
+        (status = 413, description = "The body is too long."),
+        (status = 500, description = "The file cannot be read or written. Nothing was changed."),
+    )
+)]
+pub(super) async fn change(
+    State(api): State<Api>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<wire::Changed>, ApiError> {
+    let changes = read(body)?;
+    let configuration = api.place.configuration.clone();
+    let work = apart(move || {
+        let _one = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (text, changed) = prepare(&configuration, &changes)?;
+        let written = durable::write_atomic(&configuration.file, text.as_bytes(), FILE_MODE);
+        written.map_err(|error| ApiError::failed(format!("nothing was changed: {}", said(&error))))?;
+        Ok(changed)
+    });
+    let changed = work.await?;
+    api.asked.settings_changed().await?;
+    Ok(Json(changed))
+}
+
+/// Files are waited for, but not here.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ApiError::failed(error.to_string()))?
+}
+
+fn read(body: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, ApiError> {
+    let body = body.map_err(|_| ApiError::too_large())?;
+    let form = r#"the body must be {"settings": {"<key>": <value>, …}}"#;
+    let changes: Changes =
+        serde_json::from_slice(&body).map_err(|error| ApiError::invalid(format!("{form}: {error}")))?;
+    if changes.settings.is_empty() {
+        return Err(ApiError::invalid(format!("{form}, and there is no setting in it")));
+    }
+    Ok(changes.settings)
+}
+
+/// The file's text with the changes, valid together with all other layers, and what that means.
+fn prepare(
+    configuration: &Configuration,
+    changes: &Map<String, Value>,
+) -> Result<(String, wire::Changed), ApiError> {
+    let before = (configuration.read)(None).map_err(invalid)?;
+    let present = match std::fs::read_to_string(&configuration.file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(ApiError::failed(format!("cannot read {}: {error}", configuration.file.display())));
+        }
+    };
+    let mut document: DocumentMut =
+        present.parse().map_err(|error: toml_edit::TomlError| ApiError::failed(error.to_string()))?;
+    let mut wrong = Vec::new();
+    for (key, value) in changes {
+        match changeable(key).and_then(|setting| Ok((setting, item(key, value)?))) {
+            Ok((setting, item)) => put(&mut document, setting.key, item),
+            Err(what) => wrong.push(what),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(invalid(wrong));
+    }
+    let text = document.to_string();
+    let after = (configuration.read)(Some(text.clone())).map_err(invalid)?;
+    let changed = wire::Changed::of(&configuration.file, &before, &after, changes.keys());
+    Ok((text, changed))
+}
+
+fn invalid(errors: Vec<String>) -> ApiError {
+    ApiError::invalid(format!("nothing was changed: {}", errors.join("; ")))
+}
+
+/// The setting with this key, if it can be changed from here.
+pub(super) fn changeable(key: &str) -> Result<&'static Setting, String> {
+    let Some(found) = setting(key) else {
+        let key: String = key.chars().take(64).collect();
+        let near = near(&key, TABLE.iter().map(|setting| setting.key));
+        return Err(format!("there is no setting {key:?}{}", did_you_mean(&near)));
+    };
+    let guarded = key.starts_with("api.") || key == "hooks.pre_upgrade" || key == "logs.file";
+    if guarded || found.applies == Applies::SupervisorRestart {
+        return Err(format!(
+            "{key} is not changed over the API: change it in the file on the machine itself"
+        ));
+    }
+    Ok(found)
+}
+
+/// A value as the file holds it; `None` takes it out of the file.
+fn item(key: &str, value: &Value) -> Result<Option<Item>, String> {
+    let whole = |number: &serde_json::Number| number.as_i64().filter(|number| *number >= 0);
+    let item = match value {
+        Value::Null => return Ok(None),
+        Value::Bool(flag) => toml_edit::value(*flag),
+        Value::String(text) => toml_edit::value(text.as_str()),
+        Value::Number(number) => match whole(number) {
+            Some(whole) => toml_edit::value(whole),
+            None => return Err(format!("{key} = {number}: not a whole number from 0")),
+        },
+        Value::Array(items) => {
+            let texts: Option<toml_edit::Array> = items.iter().map(Value::as_str).collect();
+            toml_edit::value(texts.ok_or_else(|| format!("{key}: not a list of texts"))?)
+        }
+        Value::Object(_) => return Err(format!("{key}: a value was expected, not an object")),
+    };
+    Ok(Some(item))
+}
+
+fn put(document: &mut DocumentMut, key: &str, item: Option<Item>) {
+    let (table, name) = match key.split_once('.') {
+        None => (document.as_table_mut(), key),
+        Some((group, name)) => {
+            let group = document.entry(group).or_insert_with(|| Item::Table(Table::new()));
+            match group.as_table_like_mut() {
+                Some(table) => return put_in(table, name, item),
+                // The file as it is has been read before: a group is a table in it.
+                None => return,
+            }
+        }
+    };
+    put_in(table, name, item);
+}
+
+fn put_in(table: &mut dyn toml_edit::TableLike, name: &str, item: Option<Item>) {
+    match (item, table.get_mut(name)) {
+        (None, _) => drop(table.remove(name)),
+        // What stands around the value, such as a comment behind it, stays.
+        (Some(new), Some(old)) => match (old.as_value_mut(), new.into_value()) {
+            (Some(old), Ok(mut value)) => {
+                *value.decor_mut() = old.decor().clone();
+                *old = value;
+            }
+            (_, Ok(value)) => *table.entry(name).or_insert(Item::None) = Item::Value(value),
+            (_, Err(item)) => *table.entry(name).or_insert(Item::None) = item,
+        },
+        (Some(new), None) => drop(table.insert(name, new)),
+    }
+}
+
+impl wire::Settings {
+    fn of(file: &Path, resolved: &Resolved) -> Self {
+        let settings = resolved.rows().iter().map(wire::Setting::of).collect();
+        Self { file: file.display().to_string(), settings }
+    }
+}
+
+impl wire::Setting {
+    fn of(row: &Row) -> Self {
+        Self {
+            key: row.key.into(),
+            value: row.value.clone(),
+            default: setting(row.key).map(Setting::default_text).unwrap_or_default(),
+            origin: row.origin.to_string(),
+            applies: row.applies.as_str().into(),
+            kind: setting(row.key).map(|setting| setting.kind().to_string()).unwrap_or_default(),
+            changeable: changeable(row.key).is_ok(),
+            doc: row.doc.into(),
+        }
+    }
+}
+
+impl wire::Changed {
+    fn of<'a>(
+        file: &Path,
+        before: &Resolved,
+        after: &Resolved,
+        keys: impl Iterator<Item = &'a String>,
+    ) -> Self {
+        let (before, after) = (before.rows(), after.rows());
+        let keys: Vec<&String> = keys.collect();
+        let is_meant = |row: &&Row| keys.iter().any(|key| *key == row.key);
+        let changed = after.iter().filter(is_meant).map(|row| {
+            let old = before.iter().find(|old| old.key == row.key);
+            wire::Change {
+                key: row.key.into(),
+                before: old.map(|old| old.value.clone()).unwrap_or_default(),
+                value: row.value.clone(),
+                origin: row.origin.to_string(),
+                applies: row.applies.as_str().into(),
+            }
+        });
+        Self { file: file.display().to_string(), changes: changed.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn with(text: &str, changes: &[(&str, Value)]) -> String {
+        let mut document: DocumentMut = text.parse().unwrap();
+        for (key, value) in changes {
+            put(&mut document, key, item(key, value).unwrap());
+        }
+        document.to_string()
+    }
+
+    #[test]
+    fn a_change_leaves_everything_else_as_it_is() {
+        let text =
+            "# mine\nvalidator = true # yes\n\n[node]\n# few\nmax_restarts = 3 # three\nkill = 'never'\n";
+        let changed = with(text, &[("node.max_restarts", json!(7)), ("validator", json!(false))]);
+        assert_eq!(changed, text.replace("= 3", "= 7").replace("= true", "= false"));
+        let removed = with(text, &[("node.kill", Value::Null), ("upgrade.late", json!("refuse"))]);
+        assert!(
+            removed.ends_with("[upgrade]\nlate = \"refuse\"\n") && !removed.contains("kill"),
+            "{removed}"
+        );
+        assert_eq!(with("", &[("debug", Value::Null)]), "");
+        assert_eq!(
+            with("node.kill = 'never'\n", &[("node.kill", json!("allowed"))]),
+            "node.kill = \"allowed\"\n"
+        );
+    }
+
+    #[test]
+    fn what_guards_and_what_runs_is_not_changed() {
+        for key in ["api.listen", "hooks.pre_upgrade", "home", "logs.file", "heights.rpc_addresses"] {
+            assert!(changeable(key).unwrap_err().contains("not changed over the API"), "{key}");
+        }
+        assert!(changeable("node.kil").unwrap_err().contains("did you mean node.kill?"));
+        assert!(changeable("node.kill").is_ok());
+        for value in [json!(-1), json!(1.5), json!({}), json!([1])] {
+            assert!(item("node.max_restarts", &value).is_err(), "{value}");
+        }
+    }
+}

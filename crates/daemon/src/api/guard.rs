@@ -1,0 +1,259 @@
+//! Who stands at the door of the API over TCP: a request that comes in has the right host, comes from the right
+//! page, is not one of too many, has a token that is good for it, and is not longer or slower than it may be.
+//! docs/security.md says what that is against.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::time::timeout;
+use wemixvisor_core::settings;
+
+use super::MAX_BODY;
+use super::error::ApiError;
+use super::tokens::{Scope, TokenFile, Tokens};
+
+/// The other header for a token.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The addresses that a proxy has seen.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// A browser's WebSocket has no headers of its own: the token is a subprotocol.
+const TOKEN_PROTOCOL: &str = "bearer.";
+
+/// A body has to be there within this time.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+
+/// An answer is waited for so long; an order to carry out a due upgrade verifies its program before, for up to two
+/// minutes.
+const ANSWER_LIMIT: Duration = Duration::from_secs(125);
+
+/// So many clients are remembered before those that ask seldom are forgotten.
+const MANY_CLIENTS: usize = 10_000;
+
+/// From where a request comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// The guard of one listener.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    settings: settings::Api,
+    tokens: Tokens,
+    rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
+}
+
+impl Guard {
+    pub(crate) fn new(settings: settings::Api, tokens: TokenFile) -> Self {
+        let rate = NonZeroU32::new(settings.rate_limit).map(|rate| {
+            let at_once = rate.saturating_add(rate.get());
+            RateLimiter::keyed(Quota::per_second(rate).allow_burst(at_once))
+        });
+        Self { settings, tokens: Tokens::new(tokens), rate }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), ApiError> {
+        let headers = request.headers();
+        let host = self.host(request.uri(), headers)?;
+        self.same_origin(headers, &host)?;
+        self.not_too_many(request)?;
+        let Some(needed) = needed(request.method(), request.uri().path()) else { return Ok(()) };
+        match token(headers) {
+            Some(token) => match self.tokens.scope(token) {
+                Some(scope) if scope >= needed => Ok(()),
+                Some(scope) => Err(ApiError::forbidden(format!(
+                    "this needs a token of scope {}; this one is for {}",
+                    needed.as_str(),
+                    scope.as_str()
+                ))),
+                None => {
+                    Err(ApiError::unauthenticated("this token is not good: it was revoked, or never made"))
+                }
+            },
+            None if self.settings.needs_token() => Err(ApiError::unauthenticated(
+                "a token is needed: Authorization: Bearer <token>; made by: wemixvisor api token create <name>",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The host that was asked for, if it can be ours. A page from elsewhere reaches us under its own name (DNS
+    /// rebinding), which is never an IP address.
+    fn host(&self, uri: &Uri, headers: &HeaderMap) -> Result<String, ApiError> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let header = match (hosts.next(), hosts.next()) {
+            (Some(one), None) => one.to_str().ok(),
+            _ => None,
+        };
+        let authority = uri.authority().map(|authority| authority.as_str()).or(header);
+        let authority = authority.ok_or_else(|| ApiError::invalid("there is no Host, or more than one"))?;
+        match host_of(authority) {
+            Some(host) if self.is_ours(host) => Ok(authority.to_ascii_lowercase()),
+            _ => {
+                let host: String = authority.chars().take(100).collect();
+                Err(ApiError::forbidden(format!(
+                    "{host:?} is not a name of this API: ask by IP address or as localhost, or name it in api.hosts"
+                )))
+            }
+        }
+    }
+
+    fn is_ours(&self, host: &str) -> bool {
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost")
+            || address.parse::<IpAddr>().is_ok()
+            || self.settings.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    }
+
+    /// A page may only ask the host that it is from.
+    fn same_origin(&self, headers: &HeaderMap, host: &str) -> Result<(), ApiError> {
+        for origin in headers.get_all(ORIGIN) {
+            let from = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+            if from.is_none_or(|(_, from)| !from.eq_ignore_ascii_case(host)) {
+                return Err(ApiError::forbidden("a page from elsewhere may not use this API"));
+            }
+        }
+        Ok(())
+    }
+
+    fn not_too_many(&self, request: &Request) -> Result<(), ApiError> {
+        let (Some(rate), Some(client)) = (&self.rate, self.client(request)) else { return Ok(()) };
+        if rate.len() > MANY_CLIENTS {
+            rate.retain_recent();
+        }
+        rate.check_key(&client).map_err(|_| ApiError::too_many_requests())
+    }
+
+    fn client(&self, request: &Request) -> Option<IpAddr> {
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+        if !self.settings.behind_proxy {
+            return peer;
+        }
+        let seen = request.headers().get_all(FORWARDED_FOR).iter().next_back();
+        let last = seen.and_then(|seen| seen.to_str().ok()).and_then(|seen| seen.rsplit(',').next());
+        last.and_then(|last| last.trim().parse().ok()).or(peer)
+    }
+}
+
+/// The host of `host` or `host:port`, with the brackets of an IPv6 address.
+fn host_of(authority: &str) -> Option<&str> {
+    let end = match authority.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(end);
+    let is_port = |port: &str| port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    (!host.is_empty() && (port.is_empty() || is_port(port))).then_some(host)
+}
+
+/// What a request needs; `None`: nothing, it is the same for everybody.
+pub(super) fn needed(method: &Method, path: &str) -> Option<Scope> {
+    if path != "/metrics" && !path.starts_with("/api/") {
+        return None;
+    }
+    Some(match (method, path) {
+        (&Method::GET | &Method::HEAD | &Method::OPTIONS, _) => Scope::Read,
+        (_, "/api/v1/config/validate") => Scope::Read,
+        (_, path) if path.starts_with("/api/v1/config") || path.starts_with("/api/v1/supervisor") => {
+            Scope::Admin
+        }
+        _ => Scope::Operate,
+    })
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let bearer = || {
+        let (kind, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        kind.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    };
+    let key = || headers.get(API_KEY)?.to_str().ok().map(str::trim);
+    let protocol = || {
+        let named = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|named| named.to_str().ok());
+        named.flat_map(|named| named.split(',')).find_map(|one| one.trim().strip_prefix(TOKEN_PROTOCOL))
+    };
+    bearer().or_else(key).or_else(protocol)
+}
+
+/// Lets a request in, or says why not.
+pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let mut response = match admitted(&guard, request).await {
+        Ok(request) => match timeout(ANSWER_LIMIT, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => ApiError::no_answer().into_response(),
+        },
+        Err(error) => error.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_api {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+async fn admitted(guard: &Guard, request: Request) -> Result<Request, ApiError> {
+    guard.check(&request)?;
+    if request.method() == Method::GET {
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    // Whole before it is handed on: a slow one holds up nothing but itself.
+    let body = timeout(BODY_LIMIT, to_bytes(body, MAX_BODY)).await.map_err(|_| ApiError::too_slow())?;
+    let body = body.map_err(|_| ApiError::too_large())?;
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_cut_from_their_ports() {
+        for (authority, host) in [
+            ("localhost", Some("localhost")),
+            ("127.0.0.1:8080", Some("127.0.0.1")),
+            ("[::1]:80", Some("[::1]")),
+            ("[::1]", Some("[::1]")),
+            ("", None),
+            (":80", None),
+            ("[::1", None),
+            ("a:b", None),
+            ("[::1]x", None),
+        ] {
+            assert_eq!(host_of(authority), host, "{authority}");
+        }
+    }
+
+    #[test]
+    fn each_request_has_its_scope() {
+        for (method, path, scope) in [
+            (Method::GET, "/", None),
+            (Method::GET, "/health", None),
+            (Method::GET, "/openapi.json", None),
+            (Method::GET, "/metrics", Some(Scope::Read)),
+            (Method::GET, "/api/v1/status", Some(Scope::Read)),
+            (Method::GET, "/api/v1/ws", Some(Scope::Read)),
+            (Method::POST, "/api/v1/upgrades", Some(Scope::Operate)),
+            (Method::DELETE, "/api/v1/upgrades/v2", Some(Scope::Operate)),
+            (Method::POST, "/api/v1/node/stop", Some(Scope::Operate)),
+            (Method::POST, "/api/v1/config/validate", Some(Scope::Read)),
+            (Method::PUT, "/api/v1/config", Some(Scope::Admin)),
+            (Method::POST, "/api/v1/supervisor/stop", Some(Scope::Admin)),
+            (Method::POST, "/api/v1/what/ever", Some(Scope::Operate)),
+        ] {
+            assert_eq!(needed(&method, path), scope, "{method} {path}");
+        }
+    }
+}

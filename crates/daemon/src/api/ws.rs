@@ -1,0 +1,275 @@
+//! `/api/v1/ws`: events over a WebSocket. What is said in both directions: docs/api.md.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+use super::error::ApiError;
+use super::frame::Frame;
+use super::hub::Listener;
+use super::shown::Shown;
+use super::sse::next_lines;
+use super::topic::{Topic, Topics};
+use super::{Api, wire};
+
+/// The subprotocol that a client may name beside its token.
+pub(super) const PROTOCOL: &str = "wemixvisor";
+
+/// The longest message of a client, in bytes.
+const MAX_MESSAGE: usize = 16 * 1024;
+
+/// The library's buffer for reading; clients say little.
+const READ_BUFFER: usize = 4 * 1024;
+
+/// What the library keeps for a client that does not read, in bytes, beyond the message that is being written.
+const MAX_WRITE_BUFFER: usize = 1024 * 1024;
+
+/// A client is asked so often whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// A client that has been silent for so long is gone: it answers pings without knowing.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// One frame has to be taken within this time.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+
+/// A last word has to be taken within this time.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// So many messages that mean nothing are answered; then it is over.
+const MAX_SLIPS: u32 = 32;
+
+/// What a client hears that is cut off.
+pub(super) const TOO_SLOW: &str =
+    "you are more than 256 frames behind; come again with `since` and nothing is missed";
+
+/// Close codes of RFC 6455.
+const GOING_AWAY: u16 = 1001;
+const POLICY: u16 = 1008;
+const TRY_AGAIN_LATER: u16 = 1013;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    action: String,
+    #[serde(default)]
+    topics: Vec<String>,
+    since: Option<u64>,
+}
+
+/// Why a conversation is over.
+struct Over {
+    code: u16,
+    reason: &'static str,
+}
+
+/// Events over a WebSocket.
+///
+/// Both sides speak JSON texts. The client says `{"action": "subscribe" or "unsubscribe", "topics": […], "since": n}`;
+/// the server `{"type", "topic", "data", "timestamp", "seq"}`. Without `since` a topic begins with a `snapshot`, with
+/// it every event after that number follows. A browser names its token as a subprotocol: `wemixvisor`,
+/// `bearer.<token>`. More: docs/api.md.
+#[utoipa::path(
+    get, path = "/api/v1/ws", tag = "events", operation_id = "websocket",
+    responses(
+        (status = 101, description = "The WebSocket is open."),
+        (status = 400, description = "That is no opening of a WebSocket."),
+    )
+)]
+pub(super) async fn ws(
+    State(api): State<Api>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(error) => {
+            return ApiError::invalid(format!("a WebSocket is opened here: {}", error.body_text()))
+                .into_response();
+        }
+    };
+    let listener = match api.hub.join().await {
+        Ok(listener) => listener,
+        Err(error) => return error.into_response(),
+    };
+    upgrade
+        .protocols([PROTOCOL])
+        .read_buffer_size(READ_BUFFER)
+        .max_write_buffer_size(MAX_WRITE_BUFFER)
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .on_upgrade(move |socket| {
+            Box::pin(async move {
+                let mut client = Client { api, socket, shown: Shown::default(), slips: 0 };
+                let over = client.converse(listener).await;
+                client.leave(over).await;
+            })
+        })
+}
+
+/// One client.
+struct Client {
+    api: Api,
+    socket: WebSocket,
+    shown: Shown,
+    slips: u32,
+}
+
+/// The client is gone, or is to go.
+type End = Option<Over>;
+
+impl Client {
+    async fn converse(&mut self, mut listener: Listener) -> End {
+        let hello = json!({"wemixvisor": env!("CARGO_PKG_VERSION"), "api": wire::API_VERSION});
+        if let Err(end) = self.tell("hello", &hello).await {
+            return end;
+        }
+        let mut lines = None;
+        let mut heard = Instant::now();
+        let mut pings = interval_at(heard + PING_EVERY, PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let said = tokio::select! {
+                frame = listener.frames.recv() => self.pass_on(frame).await,
+                frame = next_lines(&mut lines) => self.pass_on(frame).await,
+                message = self.socket.recv() => {
+                    heard = Instant::now();
+                    match message {
+                        Some(Ok(message)) => self.heard(message, &mut lines).await,
+                        // Also what breaks the protocol's rules: the library has answered that.
+                        Some(Err(_)) | None => Err(None),
+                    }
+                }
+                _ = pings.tick() => {
+                    if heard.elapsed() >= IDLE_LIMIT {
+                        Err(Some(Over { code: GOING_AWAY, reason: "you have been silent for 60 s" }))
+                    } else {
+                        self.send(Message::Ping(axum::body::Bytes::new())).await
+                    }
+                }
+                () = listener.over.cancelled() => {
+                    Err(Some(Over { code: GOING_AWAY, reason: "the supervisor ends, or its API is set up anew" }))
+                }
+            };
+            if let Err(end) = said {
+                return end;
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, frame: Result<Arc<Frame>, RecvError>) -> Result<(), End> {
+        match frame {
+            Ok(frame) if self.shown.lets_pass(&frame) => self.text(frame.text.clone()).await,
+            Ok(_) => Ok(()),
+            Err(RecvError::Lagged(_)) => Err(Some(Over { code: TRY_AGAIN_LATER, reason: TOO_SLOW })),
+            Err(RecvError::Closed) => Err(None),
+        }
+    }
+
+    async fn heard(
+        &mut self,
+        message: Message,
+        lines: &mut Option<broadcast::Receiver<Arc<Frame>>>,
+    ) -> Result<(), End> {
+        let said = match message {
+            Message::Text(text) => self.obey(&text, lines).await,
+            Message::Binary(_) => Err(ApiError::invalid("messages are JSON texts")),
+            Message::Ping(_) | Message::Pong(_) => return Ok(()),
+            Message::Close(_) => return Err(None),
+        };
+        match said {
+            Ok(frames) => {
+                for text in frames {
+                    self.text(text).await?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.slips += 1;
+                if self.slips > MAX_SLIPS {
+                    return Err(Some(Over { code: POLICY, reason: "too many messages that mean nothing" }));
+                }
+                self.tell("error", &json!(error.body())).await
+            }
+        }
+    }
+
+    /// Does what the client says; the answer is what it is told.
+    async fn obey(
+        &mut self,
+        text: &str,
+        lines: &mut Option<broadcast::Receiver<Arc<Frame>>>,
+    ) -> Result<Vec<Utf8Bytes>, ApiError> {
+        let said: Said = serde_json::from_str(text).map_err(|error| {
+            ApiError::invalid(format!(
+                "say {{\"action\": \"subscribe\" or \"unsubscribe\", \"topics\": […], \"since\": number}}: {error}"
+            ))
+        })?;
+        let topics = Topics::named(said.topics.iter().map(String::as_str))
+            .map_err(|error| ApiError::unknown_topic(error.to_string()))?;
+        if topics == Topics::default() {
+            return Err(ApiError::invalid("`topics` is empty"));
+        }
+        match said.action.as_str() {
+            "subscribe" => {
+                if topics.contains(Topic::Logs) && lines.is_none() {
+                    *lines = Some(self.api.hub.lines().await);
+                }
+                let frames = match said.since {
+                    Some(since) => self.shown.go_on(&self.api, topics, since).await?,
+                    None => self.shown.begin(&self.api, topics).await?,
+                };
+                let first = self.answer("subscribed", &json!({"topics": self.shown.topics().names()}));
+                Ok(std::iter::once(first).chain(frames.iter().map(|frame| frame.text.clone())).collect())
+            }
+            "unsubscribe" => {
+                self.shown.leave(topics);
+                if topics.contains(Topic::Logs) {
+                    *lines = None;
+                }
+                Ok(vec![self.answer("unsubscribed", &json!({"topics": self.shown.topics().names()}))])
+            }
+            other => {
+                let other: String = other.chars().take(64).collect();
+                Err(ApiError::invalid(format!("there is no action {other:?}: subscribe and unsubscribe")))
+            }
+        }
+    }
+
+    fn answer(&self, kind: &str, data: &Value) -> Utf8Bytes {
+        Frame::passing(Topic::System, kind, data, self.api.hub.last()).text
+    }
+
+    async fn tell(&mut self, kind: &str, data: &Value) -> Result<(), End> {
+        let text = self.answer(kind, data);
+        self.text(text).await
+    }
+
+    async fn text(&mut self, text: Utf8Bytes) -> Result<(), End> {
+        self.send(Message::Text(text)).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), End> {
+        match timeout(SEND_LIMIT, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(None),
+            Err(_) => Err(Some(Over { code: TRY_AGAIN_LATER, reason: TOO_SLOW })),
+        }
+    }
+
+    async fn leave(mut self, end: End) {
+        let Some(Over { code, reason }) = end else { return };
+        tracing::debug!("a client of the event stream is let go: {reason}");
+        let close = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
+        // It may not read, or be gone.
+        let _ = timeout(LAST_WORD, self.socket.send(close)).await;
+    }
+}
