@@ -36,7 +36,9 @@ fn picture(browser: &mut Browser, name: &str) {
 
 /// The row of a table that begins with this name, as an expression.
 fn row(table: &str, name: &str) -> String {
-    format!("[...document.querySelectorAll('#{table} tbody tr')].find(row => row.innerText.startsWith('{name}'))")
+    format!(
+        "[...document.querySelectorAll('#{table} tbody tr')].find(row => row.innerText.startsWith('{name}'))"
+    )
 }
 
 /// Puts the focus on a field by its label's element and replaces what is in it.
@@ -104,7 +106,8 @@ fn an_upgrade_is_scheduled_in_the_page_watched_to_its_end_and_another_one_cancel
     home.init(&Program::practice("1.0.0").with("--block-time=500ms"));
     home.install("v2.0.0", &Program::practice("2.0.0").with("--block-time=500ms"));
     home.install("v3.0.0", &Program::practice("3.0.0").with("--block-time=500ms"));
-    let held = "#!/bin/sh\nuntil [ -e \"$DAEMON_HOME/go\" ] || [ ! -d \"$DAEMON_HOME\" ]; do sleep 0.05; done\n";
+    let held =
+        "#!/bin/sh\nuntil [ -e \"$DAEMON_HOME/go\" ] || [ ! -d \"$DAEMON_HOME\" ]; do sleep 0.05; done\n";
     home.hook("v2.0.0", "pre-upgrade", held);
     let address = served(&home);
     let _supervisor = home.start();
@@ -117,7 +120,8 @@ fn an_upgrade_is_scheduled_in_the_page_watched_to_its_end_and_another_one_cancel
     browser.sees("all is well", "document.querySelector('#verdict').dataset.level === 'ok'");
     is_live(&mut browser);
     let height = text(&mut browser, "#height");
-    browser.sees("the height goes up", &format!("document.querySelector('#height').innerText !== '{height}'"));
+    browser
+        .sees("the height goes up", &format!("document.querySelector('#height').innerText !== '{height}'"));
     browser.sees("the log is there", "document.querySelector('#log-lines').innerText.includes('\\n')");
 
     // What makes no sense is said in the supervisor's words, and the focus stays in the form.
@@ -125,7 +129,10 @@ fn an_upgrade_is_scheduled_in_the_page_watched_to_its_end_and_another_one_cancel
     fill(&mut browser, "#plan-name", "v2.0.0");
     fill(&mut browser, "#plan-height", "nonsense");
     browser.press("Enter");
-    browser.sees("it says what is wrong", "document.querySelector('#schedule-error').innerText.includes('height')");
+    browser.sees(
+        "it says what is wrong",
+        "document.querySelector('#schedule-error').innerText.includes('height')",
+    );
     browser.sees("the form has the focus", "document.activeElement.closest('form')?.id === 'schedule'");
     assert_eq!(home.plans(), Vec::<Value>::new());
 
@@ -134,7 +141,10 @@ fn an_upgrade_is_scheduled_in_the_page_watched_to_its_end_and_another_one_cancel
     fill(&mut browser, "#plan-description", "The next fork");
     browser.press("Enter");
     browser.sees("it is scheduled", &row("scheduled", "v2.0.0"));
-    assert_eq!((home.plans()[0]["name"].as_str(), home.plans()[0]["height"].as_u64()), (Some("v2.0.0"), Some(head + 40)));
+    assert_eq!(
+        (home.plans()[0]["name"].as_str(), home.plans()[0]["height"].as_u64()),
+        (Some("v2.0.0"), Some(head + 40))
+    );
     // Another one, scheduled elsewhere, is seen without being asked for.
     let plan = json!({"name": "v3.0.0", "height": 2_000_000, "switch": "window:100", "description": "The one after that"});
     assert_eq!(home.ask("POST", "/api/v1/upgrades", Some(&plan)).unwrap().0, 200);
@@ -156,12 +166,17 @@ fn an_upgrade_is_scheduled_in_the_page_watched_to_its_end_and_another_one_cancel
         "it waits in its hook",
         "document.querySelector('#upgrade [aria-current=step]')?.innerText.includes('pre-upgrade hook')",
     );
-    let todo = browser.value("[...document.querySelectorAll('#upgrade [data-state=todo] .what')].map(one => one.innerText)");
+    let todo = browser.value(
+        "[...document.querySelectorAll('#upgrade [data-state=todo] .what')].map(one => one.innerText)",
+    );
     assert_eq!(todo, json!(["switch the link", "start the new program", "prove the new program"]));
     picture(&mut browser, "upgrade.png");
     let_go(&home);
     browser.sees("it is carried out", "document.querySelector('#upgrade').dataset.state === 'committed'");
-    browser.sees("the history has it", &format!("{}?.innerText.includes('carried out')", row("history", "v2.0.0")));
+    browser.sees(
+        "the history has it",
+        &format!("{}?.innerText.includes('carried out')", row("history", "v2.0.0")),
+    );
     browser.sees("the new one runs", "document.querySelector('#node dd').innerText === 'v2.0.0'");
     let steps = browser.value("document.querySelectorAll('#upgrade [data-state=done]').length");
     assert_eq!(steps.as_u64(), Some(5), "stop, hook, switch, start, probation");
@@ -170,10 +185,14 @@ fn an_upgrade_is_scheduled_in_the_page_watched_to_its_end_and_another_one_cancel
     // The log can be held to be read.
     browser.click("#log-pause");
     let lines = text(&mut browser, "#log-lines");
-    browser.sees("lines wait", "/^Go on \\(\\d+ new\\)$/.test(document.querySelector('#log-pause').innerText)");
+    browser
+        .sees("lines wait", "/^Go on \\(\\d+ new\\)$/.test(document.querySelector('#log-pause').innerText)");
     assert_eq!(text(&mut browser, "#log-lines"), lines);
     browser.click("#log-pause");
-    browser.sees("they are there", &format!("document.querySelector('#log-lines').innerText !== {}", json!(lines)));
+    browser.sees(
+        "they are there",
+        &format!("document.querySelector('#log-lines').innerText !== {}", json!(lines)),
+    );
 
     // The other one is cancelled, and not before its name is typed.
     browser.dark(false);
@@ -214,7 +233,8 @@ fn on_a_phone_with_a_token_that_is_kept_nowhere() {
     picture(&mut browser, "phone-token.png");
     fill(&mut browser, "#token", "wxv_wrong");
     browser.press("Enter");
-    browser.sees("it says so", "document.querySelector('#token-error').innerText.includes('token is not good')");
+    browser
+        .sees("it says so", "document.querySelector('#token-error').innerText.includes('token is not good')");
     sign_in(&mut browser, &operate);
     is_live(&mut browser);
     browser.sees("the upgrade is there", &row("scheduled", "v2"));
@@ -229,13 +249,18 @@ fn on_a_phone_with_a_token_that_is_kept_nowhere() {
     }
     browser.value("scrollTo(0, 0)");
     picture(&mut browser, "phone.png");
-    let kept = browser.value("[location.href, localStorage.length, sessionStorage.length, document.cookie, history.length > 9]");
+    let kept = browser.value(
+        "[location.href, localStorage.length, sessionStorage.length, document.cookie, history.length > 9]",
+    );
     assert_eq!(kept, json!([address, 0, 0, "", false]));
 
     // The node is stopped and started with the keyboard alone; the word has to be typed.
     browser.value("document.querySelector('[data-key=stop]').focus()");
     browser.press("Enter");
-    browser.sees("it asks", "document.querySelector('#confirm').open && document.activeElement.id === 'confirm-word'");
+    browser.sees(
+        "it asks",
+        "document.querySelector('#confirm').open && document.activeElement.id === 'confirm-word'",
+    );
     fits_a_phone(&mut browser);
     picture(&mut browser, "phone-confirm.png");
     browser.press("Escape");
@@ -254,18 +279,27 @@ fn on_a_phone_with_a_token_that_is_kept_nowhere() {
 
     // Who may only look hears that from the supervisor.
     browser.click("#forget");
-    assert!(!browser.value("document.body.innerText").as_str().unwrap().contains("v2"), "nothing is left to be read");
+    assert!(
+        !browser.value("document.body.innerText").as_str().unwrap().contains("v2"),
+        "nothing is left to be read"
+    );
     sign_in(&mut browser, &read);
     browser.click("[data-key=restart]");
     browser.sees("it asks", "document.querySelector('#confirm').open");
     browser.write("restart");
     browser.press("Enter");
-    browser.sees("it is refused", "document.querySelector('#confirm-error').innerText.includes('scope operate')");
+    browser.sees(
+        "it is refused",
+        "document.querySelector('#confirm-error').innerText.includes('scope operate')",
+    );
     browser.press("Escape");
 
     // A token that is taken back is worth nothing at once.
     let _ = home.cli(&["api", "token", "revoke", "screen"]).expect(0);
-    browser.sees("it asks again", "!document.querySelector('#login').hidden && document.querySelector('#board').hidden");
+    browser.sees(
+        "it asks again",
+        "!document.querySelector('#login').hidden && document.querySelector('#board').hidden",
+    );
     let left = complaints(&mut browser, "401 (Unauthorized)");
     let left: Vec<_> = left.into_iter().filter(|text| !text.contains("403 (Forbidden)")).collect();
     assert_eq!(left, Vec::<String>::new());
@@ -306,7 +340,8 @@ fn a_failed_upgrade_is_told_with_its_reason_and_can_be_tried_again() {
     browser.write("v2");
     browser.press("Enter");
     browser.sees("the first one runs", "document.querySelector('#node dd').innerText === 'genesis'");
-    browser.sees("there is nothing more to take back", "document.querySelector('[data-key=rollback]').disabled");
+    browser
+        .sees("there is nothing more to take back", "document.querySelector('[data-key=rollback]').disabled");
     assert_eq!(complaints(&mut browser, ""), Vec::<String>::new());
 }
 
@@ -339,7 +374,8 @@ fn it_says_that_it_is_stale_and_comes_back_by_itself() {
     browser.sees("nothing is stale", "document.querySelector('#stale').hidden");
     browser.sees("the upgrade is there", &row("scheduled", "v2"));
     let height = text(&mut browser, "#height");
-    browser.sees("the height goes up", &format!("document.querySelector('#height').innerText !== '{height}'"));
+    browser
+        .sees("the height goes up", &format!("document.querySelector('#height').innerText !== '{height}'"));
     let left = complaints(&mut browser, "ERR_CONNECTION_REFUSED");
     let other = |text: &String| !text.contains("WebSocket connection") && !text.contains("net::ERR");
     assert_eq!(left.into_iter().filter(other).collect::<Vec<_>>(), Vec::<String>::new());
@@ -350,8 +386,10 @@ fn what_others_wrote_stays_text() {
     let Some(program) = browser() else { return };
     let home = home();
     let address = served(&home);
-    let markup = "<img src=x onerror=\"document.title='taken over'\"><script>alert(1)</script>\u{202e}\u{1b}[31m";
-    let plan = json!({"name": "v2", "height": 1_000_000, "info": {"description": markup}, "expect_version": "<b>2"});
+    let markup =
+        "<img src=x onerror=\"document.title='taken over'\"><script>alert(1)</script>\u{202e}\u{1b}[31m";
+    let plan =
+        json!({"name": "v2", "height": 1_000_000, "info": {"description": markup}, "expect_version": "<b>2"});
     home.write_plans(&plan.to_string());
     let _supervisor = home.start_with(&["--http.api", "<h1>me</h1>"]);
     home.sees_head(3);
@@ -359,8 +397,14 @@ fn what_others_wrote_stays_text() {
     browser.size(1360, 900);
     browser.open(&address);
     is_live(&mut browser);
-    browser.sees("it is shown as it was written", "document.querySelector('#next').innerText.includes('<img src=x onerror=')");
-    browser.sees("in the list too", "document.querySelector('#scheduled').innerText.includes('<script>alert(1)')");
+    browser.sees(
+        "it is shown as it was written",
+        "document.querySelector('#next').innerText.includes('<img src=x onerror=')",
+    );
+    browser.sees(
+        "in the list too",
+        "document.querySelector('#scheduled').innerText.includes('<script>alert(1)')",
+    );
     let node = browser.value("document.querySelector('#node details pre').textContent").to_string();
     assert!(node.contains("<h1>me</h1>"), "{node}");
     let made = browser.value("document.querySelectorAll('main img, main script, main b, main h1').length");
@@ -373,7 +417,10 @@ fn what_others_wrote_stays_text() {
     );
     assert_eq!(stopped, true);
     let policy = browser.value("fetch('/').then(answer => answer.headers.get('content-security-policy'))");
-    assert!(policy.as_str().unwrap().starts_with("default-src 'none'; script-src 'self'; style-src 'self'"), "{policy}");
+    assert!(
+        policy.as_str().unwrap().starts_with("default-src 'none'; script-src 'self'; style-src 'self'"),
+        "{policy}"
+    );
     let elsewhere = browser.value(
         "performance.getEntriesByType('resource').filter(one => !one.name.startsWith(location.origin) && !one.name.startsWith('data:')).map(one => one.name)",
     );
@@ -408,10 +455,14 @@ fn the_api_is_described_in_a_page_of_its_own() {
     let shown = "[...document.querySelectorAll('#operations .entry')].find(one => !one.hidden && one.words.startsWith('post /api/v1/upgrades '))";
     browser.sees("what schedules is found", &format!("{shown} !== undefined"));
     browser.value(&format!("{shown}.open = true"));
-    browser.sees("its answers are there", &format!("{shown}.querySelector('.answers')?.innerText.includes('409')"));
+    browser.sees(
+        "its answers are there",
+        &format!("{shown}.querySelector('.answers')?.innerText.includes('409')"),
+    );
     browser.value("scrollTo(0, 0)");
     picture(&mut browser, "docs.png");
-    browser.sees("a schema can be opened", &format!("({shown}.querySelector('a[data-schema]').click(), true)"));
+    browser
+        .sees("a schema can be opened", &format!("({shown}.querySelector('a[data-schema]').click(), true)"));
     browser.sees("it is", "document.activeElement.closest('#schemas .entry')?.open");
     // All of it, opened.
     browser.value("for (const one of document.querySelectorAll('.entry')) one.open = true");
