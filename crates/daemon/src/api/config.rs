@@ -19,6 +19,7 @@ use wemixvisor_core::settings::{Applies, Resolved, Row, Setting, TABLE, setting}
 use wemixvisor_host::durable;
 
 use super::error::ApiError;
+use super::openapi::SettingValues;
 use super::{Api, wire};
 use crate::configuration::Configuration;
 use crate::preparing::said;
@@ -34,7 +35,7 @@ static CHANGING: Mutex<()> = Mutex::new(());
 #[serde(deny_unknown_fields)]
 pub(super) struct Changes {
     /// New values by key, such as `node.max_restarts`; `null` takes a key out of the file.
-    #[schema(value_type = Object, example = json!({"node.max_restarts": 3}))]
+    #[schema(value_type = SettingValues)]
     settings: Map<String, Value>,
 }
 
@@ -161,7 +162,7 @@ fn invalid(errors: Vec<String>) -> ApiError {
 }
 
 /// The setting with this key, if it can be changed from here.
-fn changeable(key: &str) -> Result<&'static Setting, String> {
+pub(super) fn changeable(key: &str) -> Result<&'static Setting, String> {
     let Some(found) = setting(key) else {
         let key: String = key.chars().take(64).collect();
         let near = near(&key, TABLE.iter().map(|setting| setting.key));

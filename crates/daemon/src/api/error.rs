@@ -15,7 +15,7 @@ use crate::handle::Gone;
 pub struct ErrorBody {
     /// What was tried, what is true now, and what to do.
     pub error: String,
-    /// A stable word: `invalid`, `unauthenticated`, `forbidden`, `not_found`, `method_not_allowed`, `not_acceptable`,
+    /// A stable word: `invalid`, `unknown_topic`, `unauthenticated`, `forbidden`, `not_found`, `method_not_allowed`, `not_acceptable`,
     /// `too_slow`, `conflict`, `too_large`, `not_ready`, `too_many_requests`, `failed`, `busy`, `not_running`, `gone`,
     /// `no_answer`.
     pub code: String,

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::openapi::words;
 use super::shown::Shown;
 use super::sse::{self, Stream};
 use super::topic::{Topic, Topics};
@@ -27,13 +28,14 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     /// Only what happened after the event with this number. A stream without it begins with how everything stands.
-    #[param(minimum = 0)]
+    #[param(format = "uint64", minimum = 0, maximum = 18446744073709551615usize)]
     since: Option<u64>,
     /// The most events in an answer that is no stream. More than 1000 are taken as 1000, 0 as 1.
     #[serde(default = "usual")]
-    #[param(default = 100)]
+    #[param(default = 100, maximum = 18446744073709551615usize)]
     limit: usize,
     /// Only events of these topics, separated by commas. All but `logs` and `metrics` unless asked for otherwise.
+    #[param(style = Form, explode = false, value_type = Option<Vec<words::Topic>>)]
     topics: Option<String>,
 }
 
@@ -48,7 +50,8 @@ fn usual() -> usize {
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "events", operation_id = "events", params(Page),
     responses(
-        (status = 200, description = "The events after `since`, oldest first.", body = wire::Events),
+        (status = 200, description = "The events after `since`, oldest first; or a stream of frames, as the WebSocket has \
+            them.", content((wire::Events = "application/json"), (String = "text/event-stream"))),
         (status = 400, description = "The query makes no sense."),
         (status = 500, description = "The events cannot be read from the disk."),
     )

@@ -158,7 +158,7 @@ fn host_of(authority: &str) -> Option<&str> {
 }
 
 /// What a request needs; `None`: nothing, it is the same for everybody.
-fn needed(method: &Method, path: &str) -> Option<Scope> {
+pub(super) fn needed(method: &Method, path: &str) -> Option<Scope> {
     if path != "/metrics" && !path.starts_with("/api/") {
         return None;
     }

@@ -28,7 +28,7 @@ const MAX_LINE: usize = 4096;
 #[serde(deny_unknown_fields)]
 pub(super) struct Tail {
     /// How many of the last lines. More than 1000 are taken as 1000.
-    #[param(default = 100)]
+    #[param(default = 100, maximum = 18446744073709551615usize)]
     #[serde(default = "usual")]
     tail: usize,
 }

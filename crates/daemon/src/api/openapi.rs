@@ -5,12 +5,13 @@
 //! API is seen in review, and the supervisor carries a text instead of the code that makes it.
 
 mod scheduling;
+mod settings;
 pub mod words;
 
-use axum::http::header;
+use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response as HttpResponse};
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::{HttpMethod, Operation, PathItem};
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -22,7 +23,9 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 
 use super::Documented;
 use super::error::ErrorBody;
+use super::guard::needed;
 pub(super) use scheduling::{UpgradeName, UpgradeRequest};
+pub(super) use settings::SettingValues;
 
 /// The document as it is served.
 const TEXT: &str = include_str!("../../openapi.json");
@@ -46,12 +49,19 @@ const TAGS: [(&str, &str); 5] = [
     ("settings", "The settings: shown, checked, changed."),
 ];
 
-/// What the guard in front of the routes answers by itself.
-const GUARD: [(u16, &str, &str); 4] = [
-    (401, "Unauthenticated", "A token is needed, and none or a wrong one was given."),
-    (403, "Forbidden", "The token's scope does not reach so far, or a page of another origin asks."),
-    (408, "TooSlow", "The request was not there in time."),
-    (429, "TooMany", "Too many requests; try again later."),
+/// What the guard in front of the routes answers by itself, and to which requests.
+const GUARD: [(u16, &str, &str, fn(&Method, &str) -> bool); 7] = [
+    (400, "BadHost", "There is no `Host`, or more than one.", |_, _| true),
+    (401, "Unauthenticated", "A token is needed, and none or a wrong one was given.", |method, path| {
+        needed(method, path).is_some()
+    }),
+    (403, "Forbidden", "The token's scope does not reach so far, or a page from elsewhere asks.", |_, _| {
+        true
+    }),
+    (408, "TooSlow", "The request did not come to its end in time.", |method, _| *method != Method::GET),
+    (413, "TooLarge", "The body is longer than 1 MiB.", |method, _| *method != Method::GET),
+    (429, "TooMany", "Too many requests; try again in a second.", |_, _| true),
+    (504, "NoAnswer", "There is no answer yet; what was ordered goes on.", |_, _| true),
 ];
 
 /// The document as it is written in the code.
@@ -67,7 +77,7 @@ pub fn document() -> OpenApi {
     document.tags = Some(TAGS.map(|(name, text)| tag(name, text)).into());
     all_fields_are_there(&mut document);
     error_bodies(&mut document);
-    ending_answers(&mut document);
+    no_supervisor_answers(&mut document);
     guard_answers(&mut document);
     document
 }
@@ -90,7 +100,7 @@ fn all_fields_are_there(document: &mut OpenApi) {
     let Some(components) = &mut document.components else { return };
     for (name, schema) in &mut components.schemas {
         if let RefOr::T(Schema::Object(object)) = schema
-            && *name != UpgradeRequest::name()
+            && ![UpgradeRequest::name(), SettingValues::name()].contains(&name.as_str().into())
         {
             object.required = object.properties.keys().cloned().collect();
         }
@@ -113,54 +123,44 @@ fn error_bodies(document: &mut OpenApi) {
     }
 }
 
-/// A supervisor that is ending answers nothing else.
-fn ending_answers(document: &mut OpenApi) {
-    let ending = shared(document, "Ending", "The supervisor is ending.");
+/// Without a supervisor there is no other answer.
+fn no_supervisor_answers(document: &mut OpenApi) {
+    let text = "No supervisor runs, or it is ending, or has as many listeners as it can have.";
+    let none = shared(document, "Unavailable", text);
     for (path, _, operation) in operations(document) {
         if path != "/openapi.json" {
-            answer(operation, 503, &ending);
+            answer(operation, 503, &none);
         }
     }
 }
 
 /// The answers of the guard, and what it wants to see.
 fn guard_answers(document: &mut OpenApi) {
-    let answers = GUARD.map(|(status, name, text)| (status, shared(document, name, text)));
+    for (status, name, text, answers) in GUARD {
+        let response = shared(document, name, text);
+        for (path, method, operation) in operations(document) {
+            if answers(&method, path) {
+                answer(operation, status, &response);
+            }
+        }
+    }
     for (path, method, operation) in operations(document) {
-        if !is_guarded(path) {
-            continue;
-        }
-        for (status, response) in &answers {
-            answer(operation, *status, response);
-        }
-        let scope = scope(path, &method);
-        operation.security = Some(vec![
-            SecurityRequirement::new("bearer", [scope]),
-            SecurityRequirement::new("api_key", [scope]),
-            // Without tokens, on the loopback or the Unix socket.
-            SecurityRequirement::default(),
-        ]);
+        operation.security = needed(&method, path).map(|scope| {
+            vec![
+                SecurityRequirement::new("bearer", [scope.as_str()]),
+                SecurityRequirement::new("api_key", [scope.as_str()]),
+                // Without tokens, on the loopback or the Unix socket.
+                SecurityRequirement::default(),
+            ]
+        });
     }
     let Some(components) = &mut document.components else { return };
-    let about = "A token from the settings. Each has a scope: read, operate or admin.";
+    let about = "A token, made by `wemixvisor api token create`. Its scope is read, operate or admin; each includes \
+                 those before it.";
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     let key = ApiKeyValue::with_description("X-API-Key", "The same token in a header of its own.");
     components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(key)));
-}
-
-fn is_guarded(path: &str) -> bool {
-    path.starts_with("/api/") || path == "/metrics"
-}
-
-/// The least scope that may do this.
-fn scope(path: &str, method: &HttpMethod) -> &'static str {
-    match method {
-        HttpMethod::Get => "read",
-        _ if path == "/api/v1/config/validate" => "read",
-        _ if path.starts_with("/api/v1/upgrades") || path.starts_with("/api/v1/node/") => "operate",
-        _ => "admin",
-    }
 }
 
 /// An answer that many operations give.
@@ -181,15 +181,10 @@ fn error_content() -> Content {
     Content::new(Some(Ref::from_schema_name(ErrorBody::name())))
 }
 
-fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, HttpMethod, &mut Operation)> {
+fn operations(document: &mut OpenApi) -> impl Iterator<Item = (&str, Method, &mut Operation)> {
     document.paths.paths.iter_mut().flat_map(|(path, item)| {
         let PathItem { get, put, post, delete, .. } = item;
-        let all = [
-            (HttpMethod::Get, get),
-            (HttpMethod::Put, put),
-            (HttpMethod::Post, post),
-            (HttpMethod::Delete, delete),
-        ];
+        let all = [(Method::GET, get), (Method::PUT, put), (Method::POST, post), (Method::DELETE, delete)];
         all.into_iter().filter_map(|(method, operation)| {
             operation.as_mut().map(|operation| (path.as_str(), method, operation))
         })

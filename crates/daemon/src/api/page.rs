@@ -5,6 +5,7 @@
 
 use axum::Router;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -45,8 +46,10 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/assets/{file}", get(asset))
 }
 
-async fn asset(Path(name): Path<String>) -> Response {
-    match ASSETS.iter().find(|(known, ..)| *known == name) {
+async fn asset(name: Result<Path<String>, PathRejection>) -> Response {
+    // Bytes that are no text name no file either.
+    let found = name.ok().and_then(|Path(name)| ASSETS.iter().find(|(known, ..)| *known == name));
+    match found {
         Some((_, kind, content)) => file(kind, content),
         None => ApiError::not_found("there is no such file").into_response(),
     }
@@ -84,7 +87,7 @@ mod tests {
     #[tokio::test]
     async fn every_file_comes_with_its_kind_and_the_policy() {
         for (name, kind, content) in ASSETS {
-            let answer = asset(Path(name.into())).await;
+            let answer = asset(Ok(Path(name.into()))).await;
             assert_eq!((answer.status(), header(&answer, CONTENT_TYPE)), (StatusCode::OK, kind), "{name}");
             assert_eq!(header(&answer, X_CONTENT_TYPE_OPTIONS), "nosniff");
             assert_eq!(header(&answer, REFERRER_POLICY), "no-referrer");
@@ -95,7 +98,7 @@ mod tests {
             assert!(!content.is_empty());
         }
         for name in ["", "page", "../page.rs", "PAGE.CSS", "index.html"] {
-            assert_eq!(asset(Path(name.into())).await.status(), StatusCode::NOT_FOUND, "{name}");
+            assert_eq!(asset(Ok(Path(name.into()))).await.status(), StatusCode::NOT_FOUND, "{name}");
         }
     }
 

@@ -227,7 +227,7 @@ pub(super) async fn roll_back(State(api): State<Api>) -> Accepted {
 pub(super) struct HistoryQuery {
     /// The most entries in the answer. More than 1000 are taken as 1000, 0 as 1.
     #[serde(default = "usual_history")]
-    #[param(default = 50)]
+    #[param(default = 50, maximum = 18446744073709551615usize)]
     limit: usize,
 }
 

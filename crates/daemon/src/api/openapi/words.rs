@@ -12,6 +12,8 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 use wemixvisor_core::{engine::snapshot, exit, readiness, upgrade};
 
+use crate::api::topic;
+
 /// No type of ours has this word.
 const NO_WORD: &str = "?";
 
@@ -83,6 +85,7 @@ schemas! {
     FindingState: "How one question of a preparation stands; `failed` stands in the way.", of::<readiness::State>();
     Step: "A step of an upgrade; those with `back_` lead back to the program before.", of::<upgrade::Step>();
     Outcome: "How an upgrade ended.", of_tag::<upgrade::Outcome>("outcome");
+    Topic: "What an event is about.", topic::Topic::ALL.map(topic::Topic::as_str);
 }
 
 #[cfg(test)]

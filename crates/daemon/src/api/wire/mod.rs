@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use wemixvisor_core::engine::port::Pin;
 use wemixvisor_core::engine::snapshot::Snapshot;
 
+use super::openapi::words;
 pub use super::verdict::Level;
 use super::verdict::verdict;
 use crate::handle::RecordedEvent;
@@ -187,6 +188,7 @@ pub struct Event {
     /// When it was recorded.
     pub timestamp: Moment,
     /// `upgrades`, `heights`, `node`, `alerts`, `system`.
+    #[schema(value_type = words::Topic)]
     pub topic: String,
     /// Its kind, a stable word.
     #[serde(rename = "type")]
