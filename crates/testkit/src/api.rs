@@ -88,7 +88,7 @@ impl Events {
     }
 
     /// The next frame, if one comes within 50 ms. A closed socket ends the test.
-    pub fn next(&mut self) -> Option<Value> {
+    pub fn read(&mut self) -> Option<Value> {
         match self.socket.read() {
             Ok(Message::Text(text)) => {
                 let frame: Value = serde_json::from_str(&text).expect("a frame is JSON");
@@ -110,7 +110,7 @@ impl Events {
     pub fn until(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
-            if let Some(frame) = self.next().filter(&is_it) {
+            if let Some(frame) = self.read().filter(&is_it) {
                 return frame;
             }
             let seen: Vec<_> = self.seen.iter().map(|frame| frame["type"].to_string()).collect();
