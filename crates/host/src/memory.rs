@@ -3,17 +3,16 @@
 use std::fs;
 use std::io;
 
-/// Takes the program's own code and constants out of this process's resident memory. What runs again comes back page by page from
-/// the page cache, where all processes of the program share it; each page costs a microsecond or so then.
+/// Takes the code and constants of the program and its libraries out of this process's resident memory. What runs again
+/// comes back page by page from the page cache, where all processes share it; each page costs a microsecond or so then.
 ///
 /// # Errors
 /// The system's, when the own memory map cannot be read or a part of it cannot be given back.
 pub fn give_back_code() -> io::Result<()> {
-    let program = fs::read_link("/proc/self/exe")?;
     let maps = fs::read_to_string("/proc/self/maps")?;
-    maps.lines().filter_map(|line| code_of(line, program.to_str()?)).try_for_each(|(start, end)| {
+    maps.lines().filter_map(code_of).try_for_each(|(start, end)| {
         let (address, length) = (start as *mut libc::c_void, end - start);
-        // SAFETY: these are whole pages mapped from the program's file and never written to, so that what the kernel
+        // SAFETY: these are whole pages mapped from a file and never written to, so that what the kernel
         // reads in again is what was there.
         #[allow(unsafe_code)]
         let answer = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
@@ -21,15 +20,15 @@ pub fn give_back_code() -> io::Result<()> {
     })
 }
 
-/// The addresses of a line of `/proc/self/maps`, if it is code or constants of the program: mapped from its file and
-/// never written to. Of the parts that are only readable that is sure of the first one alone, with the file's header
+/// The addresses of a line of `/proc/self/maps`, if it is code or constants: mapped from the file of the program or of
+/// a library, and never written to. Of the parts that are only readable that is sure of the first one alone, with the file's header
 /// in it: another one was relocated before it became read-only, and exists nowhere else.
-fn code_of(line: &str, program: &str) -> Option<(usize, usize)> {
+fn code_of(line: &str) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (range, rights, offset) = (words.next()?, words.next()?, words.next()?);
     let path = line.splitn(6, ' ').nth(5)?.trim_start();
     let unwritten = rights == "r-xp" || (rights == "r--p" && offset.chars().all(|digit| digit == '0'));
-    if !unwritten || path != program {
+    if !unwritten || !path.starts_with('/') {
         return None;
     }
     let (start, end) = range.split_once('-')?;
@@ -43,13 +42,12 @@ mod tests {
     use super::*;
 
     fn resident_code() -> u64 {
-        let program = fs::read_link("/proc/self/exe").unwrap();
         let text = fs::read_to_string("/proc/self/smaps").unwrap();
         let mut own = false;
         let mut sum = 0;
         for line in text.lines() {
             if line.contains('-') && !line.starts_with(|first: char| first.is_ascii_uppercase()) {
-                own = code_of(line, program.to_str().unwrap()).is_some();
+                own = code_of(line).is_some();
             } else if own && let Some(rest) = line.strip_prefix("Rss:") {
                 sum += rest.trim().trim_end_matches(" kB").parse::<u64>().unwrap();
             }
@@ -58,12 +56,11 @@ mod tests {
     }
 
     #[test]
-    fn only_code_of_the_program_counts() {
+    fn only_code_that_is_in_a_file_counts() {
         let own = "55d0a000-55d0b000 r-xp 00001000 fe:00 1234      /usr/bin/a program";
-        assert_eq!(code_of(own, "/usr/bin/a program"), Some((0x55d0_a000, 0x55d0_b000)));
-        assert_eq!(code_of(own, "/usr/bin/another"), None);
+        assert_eq!(code_of(own), Some((0x55d0_a000, 0x55d0_b000)));
         let constants = "55d0a000-55d0b000 r--p 00000000 fe:00 1234      /usr/bin/a program";
-        assert!(code_of(constants, "/usr/bin/a program").is_some());
+        assert!(code_of(constants).is_some());
         for other in [
             "55d0a000-55d0b000 r--p 00001000 fe:00 1234      /usr/bin/a program",
             "55d0a000-55d0b000 rw-p 00001000 fe:00 1234      /usr/bin/a program",
@@ -71,16 +68,15 @@ mod tests {
             "7fff0000-7fff1000 r-xp 00000000 00:00 0         [vdso]",
             "",
         ] {
-            assert_eq!(code_of(other, "/usr/bin/a program"), None, "{other}");
+            assert_eq!(code_of(other), None, "{other}");
         }
     }
 
     /// Reads all code and constants of this process, which makes them resident.
     fn read_all() {
-        let program = fs::read_link("/proc/self/exe").unwrap();
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         let memory = fs::File::open("/proc/self/mem").unwrap();
-        for (start, end) in maps.lines().filter_map(|line| code_of(line, program.to_str().unwrap())) {
+        for (start, end) in maps.lines().filter_map(code_of) {
             memory.read_exact_at(&mut vec![0; end - start], start as u64).unwrap();
         }
     }
