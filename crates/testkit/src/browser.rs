@@ -62,7 +62,13 @@ impl Browser {
         let profile = tempfile::Builder::new().prefix("wvb").tempdir().expect("a temporary directory");
         let log = fs::File::create(profile.path().join("browser.log")).expect("a log");
         let mut child = Command::new(program)
-            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
+            .args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+            ])
             .args(["--disable-extensions", "--disable-background-networking", "--hide-scrollbars"])
             .args(["--remote-debugging-port=0", "--lang=en-GB", "about:blank"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -109,7 +115,10 @@ impl Browser {
     pub fn open(&mut self, url: &str) {
         let answer = self.order("Page.navigate", json!({"url": url}));
         assert!(answer["errorText"].is_null(), "{url}: {answer}");
-        self.sees(&format!("{url} is loaded"), "document.readyState === 'complete' && location.href !== 'about:blank'");
+        self.sees(
+            &format!("{url} is loaded"),
+            "document.readyState === 'complete' && location.href !== 'about:blank'",
+        );
     }
 
     /// The value of a JavaScript expression; a promise is waited for.
@@ -144,7 +153,8 @@ impl Browser {
             ),
         );
         for kind in ["mousePressed", "mouseReleased"] {
-            let press = json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
+            let press =
+                json!({"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1});
             self.order("Input.dispatchMouseEvent", press);
         }
     }
@@ -296,7 +306,9 @@ mod tests {
 
     #[test]
     fn base64_is_read() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm9v", "foo"), ("Zm9vYmE=", "fooba"), ("/+8=", "\u{0}")] {
+        for (text, bytes) in
+            [("", ""), ("Zg==", "f"), ("Zm9v", "foo"), ("Zm9vYmE=", "fooba"), ("/+8=", "\u{0}")]
+        {
             let read = from_base64(text);
             if text == "/+8=" {
                 assert_eq!(read, [0xff, 0xef]);

@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 #![allow(clippy::disallowed_methods)] // Tests have their own clock, files and processes.
 
+mod api;
 mod browser;
 mod cli;
 mod container;
@@ -31,6 +32,7 @@ mod small_disk;
 mod supervisor;
 mod waiting;
 
+pub use api::{Events, TestApi};
 pub use browser::{Browser, browser};
 pub use cli::Said;
 pub use container::Container;

@@ -49,11 +49,11 @@ const TAGS: [(&str, &str); 5] = [
     ("settings", "The settings: shown, checked, changed."),
 ];
 
-/// A status, its name in the document, what it means, and which requests can have it for an answer.
-type GuardAnswer = (u16, &'static str, &'static str, fn(&Method, &str) -> bool);
+/// Whether a request with this method and path is meant.
+type Meant = fn(&Method, &str) -> bool;
 
-/// What the guard in front of the routes answers by itself.
-const GUARD: [GuardAnswer; 7] = [
+/// What the guard in front of the routes answers by itself, and to which requests.
+const GUARD: [(u16, &str, &str, Meant); 7] = [
     (400, "BadHost", "There is no `Host`, or more than one.", |_, _| true),
     (401, "Unauthenticated", "A token is needed, and none or a wrong one was given.", |method, path| {
         needed(method, path).is_some()

@@ -6,7 +6,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -160,6 +160,7 @@ impl TokenFile {
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_plain) {
             return Err(TokenError::BadName(name.chars().take(MAX_NAME).collect()));
         }
+        let _one = self.lock()?;
         let mut tokens = self.list()?;
         if tokens.iter().any(|token| token.name == name) {
             return Err(TokenError::Exists(name.into()));
@@ -185,6 +186,7 @@ impl TokenFile {
     /// # Errors
     /// [`TokenError`].
     pub fn revoke(&self, name: &str) -> Result<(), TokenError> {
+        let _one = self.lock()?;
         let mut tokens = self.list()?;
         let before = tokens.len();
         tokens.retain(|token| token.name != name);
@@ -192,6 +194,16 @@ impl TokenFile {
             return Err(TokenError::Unknown(name.chars().take(MAX_NAME).collect()));
         }
         self.write(tokens)
+    }
+
+    /// Two commands at once do not take each other's change back.
+    fn lock(&self) -> Result<fs::File, TokenError> {
+        let path = self.path.with_extension("lock");
+        let unreadable = |source| TokenError::Unreadable { path: path.clone(), source };
+        let options = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
+        let file = options.map_err(unreadable)?;
+        file.lock().map_err(unreadable)?;
+        Ok(file)
     }
 
     fn write(&self, tokens: Vec<Token>) -> Result<(), TokenError> {

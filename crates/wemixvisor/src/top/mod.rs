@@ -74,7 +74,10 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         let _ = self.0.show_cursor();
-        let _ = ratatui::try_restore();
+        // A panic has put it back already, before it said why; once more would write over that.
+        if !std::thread::panicking() {
+            let _ = ratatui::try_restore();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 #![allow(clippy::disallowed_methods)] // Tests have their own clock, files and processes.
 
+mod api;
 mod bad_program;
 mod command_line;
 mod containers;
@@ -13,6 +14,7 @@ mod handing_over;
 mod heights;
 mod interruptions;
 mod left_running;
+mod page;
 mod plans;
 mod random_moments;
 mod real_nodes;

@@ -211,9 +211,9 @@ fn top_sends_orders_only_when_their_word_was_typed() {
     terminal.shows(&["OK  the node runs", "genesis, running, pid "]);
 
     terminal.orders("b", "rollback");
-    terminal.shows(&["roll back: ", "nothing to go back to"]);
+    terminal.shows(&["roll back: ", "no upgrade led to it"]);
     terminal.orders("c", "v2");
-    terminal.shows(&["upgrade v2 is no longer scheduled", "next       no upgrade is scheduled"]);
+    terminal.shows(&["upgrade v2 is off the schedule", "next       no upgrade is scheduled"]);
     terminal.types("c");
     terminal.shows(&["no upgrade is scheduled that could be cancelled"]);
 

@@ -40,6 +40,9 @@ function typed(schema) {
   });
 }
 
+/** Text with `code` in it, as the comments it is made from have. */
+const prose = (text) => h("p", { class: "prose" }, clean(text).split("`").map((part, place) => (place % 2 === 1 ? h("code", null, part) : part)));
+
 function limits(schema) {
   const said = [];
   const say = (key, text) => schema?.[key] !== undefined && said.push(`${text} ${JSON.stringify(schema[key])}`);
@@ -58,7 +61,7 @@ function field(name, schema, required, deep) {
   return h("li", null,
     h("code", null, clean(name)), " ",
     h("span", { class: "muted" }, ...typed(schema), limits(plain), required ? ", required" : ""),
-    (schema?.description ?? plain?.description) && h("p", { class: "prose" }, clean(schema.description ?? plain.description)),
+    (schema?.description ?? plain?.description) && prose(schema.description ?? plain.description),
     inner && deep < DEEPEST && fields(inner, deep + 1));
 }
 
@@ -98,7 +101,7 @@ function parameters(list) {
   return [h("h3", null, "Parameters"), h("ul", { class: "fields" }, list.map((parameter) => h("li", null,
     h("code", null, clean(parameter.name)), " ",
     h("span", { class: "muted" }, `in the ${clean(parameter.in)}, `, ...typed(parameter.schema), limits(parameter.schema), parameter.required ? ", required" : ""),
-    parameter.description && h("p", { class: "prose" }, clean(parameter.description)))))];
+    parameter.description && prose(parameter.description))))];
 }
 
 function operation(path, method, shared, what) {
@@ -111,11 +114,11 @@ function operation(path, method, shared, what) {
     what.summary && h("span", { class: "muted" }, clean(what.summary)),
     what.deprecated && h("span", { class: "tag bad" }, "deprecated"),
   ], () => [
-    what.description && h("p", { class: "prose" }, clean(what.description)),
+    what.description && prose(what.description),
     scopes.length > 0 && h("p", { class: "muted" }, `Scope: ${[...new Set(scopes)].map(clean).join(", ")}`),
     ...parameters(all),
     body && h("h3", null, body.required ? "Body (required)" : "Body"),
-    body?.description && h("p", { class: "prose" }, clean(body.description)),
+    body?.description && prose(body.description),
     ...(body ? content(body) : []),
     h("h3", null, "Answers"),
     h("ul", { class: "answers" }, Object.entries(what.responses ?? {}).map(([code, answer]) => {
@@ -142,7 +145,7 @@ function render() {
   const info = described.info ?? {};
   byId("title").textContent = clean(info.title ?? "API");
   byId("version").textContent = `${clean(info.version ?? "")}, OpenAPI ${clean(described.openapi ?? "")}`;
-  byId("description").textContent = clean(info.description ?? "");
+  byId("description").replaceChildren(prose(info.description ?? ""));
   const groups = new Map((described.tags ?? []).map((tag) => [tag.name, { text: tag.description, list: [] }]));
   for (const [path, item] of Object.entries(described.paths ?? {})) {
     for (const method of METHODS.filter((one) => item[one])) {

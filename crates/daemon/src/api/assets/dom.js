@@ -81,6 +81,7 @@ export function duration(ms) {
 /** The same in whole seconds, for what is counted while one looks. */
 export const counting = (ms) => (ms < 60000 ? `${Math.max(0, Math.floor(ms / 1000))} s` : duration(ms));
 
+const NEAR = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const ZONED = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
@@ -93,10 +94,11 @@ export function moment(text) {
   return timed(text, `${DAY.format(at)}, ${CLOCK.format(at)}`);
 }
 
-/** A moment to come: the time zone matters. */
+/** A moment to come: the time zone matters, and this year's number does not. */
 export function appointment(text) {
   const at = new Date(text);
-  return timed(text, `${DAY.format(at)}, ${ZONED.format(at)}`);
+  const day = at.getFullYear() === new Date().getFullYear() ? NEAR : DAY;
+  return timed(text, `${day.format(at)}, ${ZONED.format(at)}`);
 }
 
 /** A moment of today. */

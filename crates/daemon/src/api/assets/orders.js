@@ -3,7 +3,7 @@
 
 import { byId, clean, duration, number } from "./dom.js";
 import { call } from "./connection.js";
-import { state } from "./state.js";
+import { leaving, state } from "./state.js";
 
 let told = () => {};
 let pending = null;
@@ -57,6 +57,8 @@ async function confirmed(event) {
 
 /** The button that was pressed may have been made anew meanwhile, or be gone. */
 function closed() {
+  // The event comes later than the end: it may be open again, for another order.
+  if (byId("confirm").open) return;
   const key = pending?.from;
   pending = null;
   if (document.activeElement && document.activeElement !== document.body) return;
@@ -80,10 +82,10 @@ export const actions = {
     act: () => order("POST", "api/v1/node/stop"),
   }),
   rollback: () => {
-    const last = state.status.last_upgrade;
+    const name = clean(leaving());
     confirm({
-      title: "Roll back", wanted: clean(last.name), verb: "Roll back",
-      text: `The node is stopped and the program that ran before the last upgrade (${clean(last.name)}) is started. Past a fork's height it may be unable to follow the chain.`,
+      title: `Roll ${name} back`, wanted: name, verb: "Roll back",
+      text: `The node is stopped and the program that ran before ${name} is started. Past a fork's height it may be unable to follow the chain.`,
       act: () => order("POST", "api/v1/upgrades/rollback"),
     });
   },

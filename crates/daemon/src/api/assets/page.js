@@ -58,6 +58,9 @@ function connection(how) {
   byId("connection").textContent = LINES[how];
 }
 
+/** Whether heights and log lines come by themselves. */
+const isLive = () => byId("connection").dataset.state === "live";
+
 function heard() {
   heardAt = Date.now();
   stale();
@@ -72,13 +75,14 @@ function stale() {
   place.hidden = !is;
   byId("board").toggleAttribute("data-stale", is);
   announce(is ? `Stale since ${clockText(heardAt)}: the supervisor is not heard` : "The supervisor is heard again");
-  if (state.status) views.tab(is);
+  views.verdict(is);
+  views.tab(is);
   if (is) socket.open();
   return is;
 }
 
 function draw() {
-  views.verdict();
+  views.verdict(stale());
   views.about();
   views.alerts();
   views.node(actions);
@@ -113,6 +117,7 @@ async function ask() {
     heard();
     signedIn();
     draw();
+    if (!isLive()) fetchLog();
     if (first || state.status.last_upgrade?.id !== last) await askHistory();
   } catch (error) {
     if (mine === session) refused(error);
@@ -206,7 +211,9 @@ function everySecond() {
   tick();
   stale();
   if (Date.now() > noticeUntil) byId("notice").hidden = true;
-  const quiet = Date.now() - heardAt > POLL_SILENT ? POLL_SILENT : POLL;
+  // Where no WebSocket can be had (no supervisor runs, or what stands in between allows none) there is still an answer.
+  if (!isLive() && state.status !== null && Date.now() - heardAt < POLL_SILENT) byId("connection").textContent = "asking every 5 s";
+  const quiet = isLive() && Date.now() - heardAt < POLL_SILENT ? POLL : POLL_SILENT;
   const every = state.status?.upgrade ? POLL_UPGRADE : quiet;
   if (byId("login").hidden && Date.now() - askedAt >= every - 50) ask();
 }

@@ -33,6 +33,14 @@ export function tookHeight(frame) {
   state.head = { height, seenAt: same ? state.head.seenAt : told, blockTime: blockTime ?? state.head?.blockTime, told };
 }
 
+/** The upgrade that a rollback would take back, if it can be asked for: the one on probation, or the one that runs. */
+export function leaving() {
+  const { upgrade, installed } = state.status;
+  if (upgrade === null) return installed === "genesis" ? null : installed;
+  const proving = upgrade.held || ["probation", "post_upgrade"].includes(upgrade.step);
+  return proving && upgrade.height !== null ? upgrade.name : null;
+}
+
 /** How many blocks are left for a plan, by the newest head. */
 export function blocksLeft(plan) {
   if (Number.isInteger(plan.fires_at) && Number.isInteger(state.head?.height)) {

@@ -101,8 +101,8 @@ export function scheduled(actions) {
       const expected = seen(plan.name)?.expected_at;
       return expected ? appointment(expected).textContent : "–";
     };
-    const button = (act, text, plan) => h("button", {
-      type: "button", "data-key": `${text}-${plan.name}`, "aria-label": `${text} ${clean(plan.name)}…`, disabled: supervisor === null || running?.name === plan.name,
+    const button = (act, text, plan, can) => h("button", {
+      type: "button", "data-key": `${text}-${plan.name}`, "aria-label": `${text} ${clean(plan.name)}…`, disabled: !can || running?.name === plan.name,
       onclick: () => act(plan),
     }, `${text}…`);
     return table(["Name", "Height", "Switch", "Blocks left", "Expected", "Ready", ""], upgrades.map((plan) => [
@@ -112,7 +112,9 @@ export function scheduled(actions) {
       plan.fires_at === null ? "–" : live("span", null, () => number(blocksLeft(plan))),
       live("span", null, () => when(plan)),
       readiness(plan),
-      h("span", { class: "buttons" }, button(actions.apply, "Apply now", plan), button((one) => actions.cancel(one.name), "Cancel", plan)),
+      h("span", { class: "buttons" }, button(actions.apply, "Apply now", plan, supervisor !== null),
+        // Without a supervisor the plan file is edited.
+        button((one) => actions.cancel(one.name), "Cancel", plan, true)),
     ]));
   });
 }

@@ -2,20 +2,21 @@
 // what it shows has changed; what changes all the time (heights, countdowns) has elements that change by themselves.
 
 import { appointment, byId, clean, counting, duration, h, live, moment, number, pairs, show } from "./dom.js";
-import { blocksLeft, ms, now, state } from "./state.js";
+import { blocksLeft, leaving, ms, now, state } from "./state.js";
 
 const body = (id) => byId(id).querySelector(".body");
 
 const LEVELS = { ok: ["✓", "OK"], attention: ["!", "Attention"], down: ["✕", "Down"] };
 
-export function verdict() {
+export function verdict(stale) {
   const { verdict: level, headline } = state.status;
   const [sign, word] = LEVELS[level] ?? ["?", clean(level)];
   const place = byId("verdict");
-  place.dataset.level = level;
-  show(place, [level, headline], () => [
-    h("span", { class: "sign", "aria-hidden": "true" }, sign),
-    h("p", null, h("strong", null, word), " ", h("span", { class: "headline" }, clean(headline))),
+  place.dataset.level = stale ? "stale" : level;
+  show(place, [level, headline, stale], () => [
+    h("span", { class: "sign", "aria-hidden": "true" }, stale ? "?" : sign),
+    h("p", null, h("strong", null, stale ? "Not known" : word), " ",
+      h("span", { class: "headline" }, stale ? `it was ${word}: ${clean(headline)}` : clean(headline))),
   ]);
 }
 
@@ -44,8 +45,10 @@ const STATES = {
 const UP = ["running", "starting", "stopping"];
 
 export function node(actions) {
-  const { node: view, installed, supervisor } = state.status;
-  show(body("node"), [view, installed, supervisor !== null], () => {
+  const { node: view, installed, supervisor, upgrade } = state.status;
+  // While an upgrade goes on the node is its own, but for the start that it may wait for.
+  const free = supervisor !== null && upgrade === null;
+  show(body("node"), [view, installed, free, upgrade?.held, leaving()], () => {
     const runs = UP.includes(view.state);
     const unsaid = view.state === "running" && !view.answering ? ", has not told its height yet" : "";
     const last = view.last_exit;
@@ -70,10 +73,10 @@ export function node(actions) {
       view.args.length > 0 && h("details", { "data-key": "node-args" }, h("summary", null, "Arguments"),
         h("pre", { class: "small", tabindex: "0" }, view.args.map(clean).join("\n"))),
       h("p", { class: "buttons" },
-        button("start", "Start", supervisor && !runs, actions.start),
-        button("restart", "Restart…", supervisor && runs, actions.restart),
-        button("stop", "Stop…", supervisor && (runs || view.state === "waiting"), actions.stop),
-        button("rollback", "Roll back…", supervisor && state.status.last_upgrade, actions.rollback)),
+        button("start", "Start", (free || upgrade?.held) && !runs, actions.start),
+        button("restart", "Restart…", free && runs, actions.restart),
+        button("stop", "Stop…", free && (runs || view.state === "waiting"), actions.stop),
+        button("rollback", "Roll back…", supervisor !== null && leaving() !== null, actions.rollback)),
     ];
   });
 }
@@ -149,9 +152,9 @@ export function next() {
     if (plan === null) return h("p", { class: "empty" }, running ? "Nothing after the one under way." : "Nothing is scheduled: the program that runs stays.");
     const seen = () => state.status.upgrades.find((one) => one.name === plan.name) ?? plan;
     const left = () => ms(seen().expected_at) - now();
-    const fine = plan.findings.filter((finding) => finding.state === "ok").length;
-    const troubles = plan.findings.length - fine;
-    const summary = troubles > 0 ? `Readiness: ${troubles} of ${plan.findings.length} to look at` : `Readiness: all ${fine} checks are good`;
+    const failed = plan.findings.filter((finding) => finding.state === "failed").length;
+    const warnings = plan.findings.filter((finding) => finding.state === "warning").length;
+    const summary = ["Readiness: ", failed > 0 ? `${failed} in the way` : "nothing in the way", warnings > 0 ? `, ${warnings} worth knowing` : ""].join("");
     return [
       h("p", { class: "big" }, h("span", { class: "figure name" }, clean(plan.name)), readiness(plan)),
       plan.description && h("p", { class: "long" }, clean(plan.description)),
@@ -167,7 +170,7 @@ export function next() {
       ),
       !enabled && h("p", { class: "error" }, "Upgrades are only watched, not carried out: upgrade.enabled is false."),
       plan.blocked && h("p", { class: "error" }, `It is due and blocked: ${clean(plan.blocked)}`),
-      plan.findings.length > 0 && h("details", { "data-key": `ready-${plan.name}-${plan.ready}`, open: troubles > 0 },
+      plan.findings.length > 0 && h("details", { "data-key": `ready-${plan.name}-${plan.ready}`, open: failed > 0 },
         h("summary", null, summary), findings(plan.findings)),
     ];
   });

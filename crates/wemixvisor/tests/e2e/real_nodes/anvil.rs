@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use testkit::Program;
+use testkit::{Program, TestApi};
 
 use super::{Real, carried_over, hangs_and_comes_back, releases, script};
 
@@ -192,4 +192,51 @@ fn anvil_b15_two_upgrades_in_a_chain() {
     assert_eq!(runs.len(), 3, "{runs:?}");
     assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1), "each block once: {runs:?}");
     assert!(real.is_at(head + 11)["node"]["client_version"].as_str().unwrap().contains(VERSIONS[0]));
+}
+
+/// SCENARIOS.md 44: driven and watched over the API, by somebody who has nothing else.
+#[test]
+fn anvil_g44_an_upgrade_by_api_alone() {
+    let Some(real) = usual() else { return };
+    let api = TestApi::of(&real.home);
+    let _supervisor = real.start();
+    real.is_at(3);
+    let mut events = api.events();
+    events.subscribe(&["upgrades", "heights", "node"], None);
+    let height = api.get("/api/v1/status")["chain"]["head"].as_u64().unwrap() + 5;
+    let plan = json!({"name": "v2", "height": height, "switch": "before", "info": "by API"});
+    let (status, scheduled) = api.ask("POST", "/api/v1/upgrades", Some(&plan));
+    assert_eq!((status, &scheduled["upgrade"]["height"]), (200, &json!(height)), "{scheduled:#}");
+    assert_eq!(api.get("/api/v1/upgrades")["count"], 1);
+    assert_eq!(api.get("/api/v1/upgrades/v2")["description"], "by API");
+    let mut steps: Vec<String> = Vec::new();
+    let done = |frame: &Value| frame["type"] == "upgrade_completed";
+    while !events.seen.iter().any(done) {
+        let frame = events.until("the upgrade goes on", |_| true);
+        if frame["type"] == "upgrade_step" && frame["data"]["state"] == "started" {
+            let now = api.get("/api/v1/upgrades/status");
+            assert!(now["upgrading"] == true || now["last_upgrade"]["outcome"] == "committed", "{now:#}");
+            steps.push(frame["data"]["step"].as_str().unwrap().to_owned());
+        }
+    }
+    let first = |kind: &str| events.seen.iter().position(|frame| frame["type"] == kind).expect(kind);
+    let order =
+        ["upgrade_scheduled", "upgrade_ready", "upgrade_triggered", "upgrade_step", "upgrade_completed"];
+    assert!(order.map(first).is_sorted(), "{:?}", events.story("upgrades"));
+    assert!(
+        ["stop", "switch", "start", "probation"].iter().all(|step| steps.iter().any(|seen| seen == step)),
+        "{steps:?}"
+    );
+    let told: Vec<u64> = events
+        .seen
+        .iter()
+        .filter(|frame| frame["topic"] == "upgrades" && frame["type"] != "snapshot")
+        .map(|frame| frame["seq"].as_u64().unwrap())
+        .collect();
+    assert!(told.windows(2).all(|pair| pair[0] < pair[1]), "{told:?}");
+    let history = api.get("/api/v1/history");
+    assert_eq!((&history["count"], &history["history"][0]["outcome"]), (&json!(1), &json!("committed")));
+    assert_eq!(api.get("/api/v1/status")["installed"], "v2");
+    let version = real.ask("web3_clientVersion", &json!([])).unwrap();
+    assert!(version.as_str().unwrap().starts_with(VERSIONS[1]), "{version}");
 }
