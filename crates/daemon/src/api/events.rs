@@ -35,7 +35,7 @@ pub(super) struct Page {
     #[param(default = 100, maximum = 18446744073709551615usize)]
     limit: usize,
     /// Only events of these topics, separated by commas. All but `logs` and `metrics` unless asked for otherwise.
-    #[param(style = Form, explode = false, value_type = Option<Vec<words::Topic>>)]
+    #[param(style = Form, explode = false, min_items = 1, value_type = Option<Vec<words::Topic>>)]
     topics: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn events(
 ) -> Result<Response, ApiError> {
     let Query(Page { since, limit, topics }) = page.map_err(|error| ApiError::invalid(error.body_text()))?;
     let topics = match &topics {
-        Some(names) => Topics::named(names.split(',').map(str::trim).filter(|name| !name.is_empty()))
+        Some(names) => Topics::named(names.split(',').map(str::trim))
             .map_err(|error| ApiError::unknown_topic(error.to_string()))?,
         None => Topics::usual(),
     };
