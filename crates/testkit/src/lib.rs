@@ -19,6 +19,7 @@
 mod browser;
 mod cli;
 mod container;
+mod door;
 mod home;
 mod http;
 mod journal;
@@ -34,6 +35,7 @@ mod waiting;
 pub use browser::{Browser, browser};
 pub use cli::Said;
 pub use container::Container;
+pub use door::{Answer, Door, EventStream, Talk};
 pub use home::{NODE_NAME, TestHome};
 pub use journal::Fact;
 pub use node::Node;
