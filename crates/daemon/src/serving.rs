@@ -42,7 +42,8 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start() -> std::io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(FILE_THREADS).build()?;
+        let runtime =
+            Builder::new_current_thread().enable_all().max_blocking_threads(FILE_THREADS).build()?;
         let handle = runtime.handle().clone();
         let over = CancellationToken::new();
         let end = over.clone();

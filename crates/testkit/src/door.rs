@@ -143,7 +143,9 @@ fn status_of<T: tokio_tungstenite::tungstenite::handshake::HandshakeRole>(
     error: tokio_tungstenite::tungstenite::HandshakeError<T>,
 ) -> u16 {
     match error {
-        tokio_tungstenite::tungstenite::HandshakeError::Failure(Error::Http(answer)) => answer.status().as_u16(),
+        tokio_tungstenite::tungstenite::HandshakeError::Failure(Error::Http(answer)) => {
+            answer.status().as_u16()
+        }
         _ => 0,
     }
 }
@@ -229,7 +231,9 @@ impl Talk {
                     return Err(why.unwrap_or_default());
                 }
                 Ok(_) => {}
-                Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => return Err((0, "reset".into())),
+                Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                    return Err((0, "reset".into()));
+                }
                 Err(error) => return Err((0, error.to_string())),
             }
         }

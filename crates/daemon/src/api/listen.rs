@@ -290,9 +290,13 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_the_supervision() {
-        for (files, tcp, beside) in
-            [(usize::MAX, 2048, 2048), (20_000, 2048, 2048), (4096, 1920, 960), (1024, 384, 192), (64, 16, 16)]
-        {
+        for (files, tcp, beside) in [
+            (usize::MAX, 2048, 2048),
+            (20_000, 2048, 2048),
+            (4096, 1920, 960),
+            (1024, 384, 192),
+            (64, 16, 16),
+        ] {
             assert_eq!((Share::Tcp.of(files), Share::Beside.of(files)), (tcp, beside), "{files}");
         }
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
 #![allow(clippy::disallowed_methods)] // Tests have their own clock, files and processes.
 
+mod api_door;
 mod bad_program;
 mod command_line;
 mod containers;

@@ -65,9 +65,7 @@ impl Node {
             since: view.since.map(Moment::from),
             answering: view.answering,
             adopted: view.adopted,
-            args: secrets::args(
-                view.args.iter().map(|word| word.as_os_str().to_string_lossy().into_owned()),
-            ),
+            args: secrets::args(view.args.iter().map(|word| word.as_os_str().to_string_lossy().into_owned())),
             restarts: view.restarts,
             max_restarts: view.max_restarts,
             starts_at: view.starts_at.map(Moment::from),
