@@ -250,7 +250,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         Programs::new(home.clone(), environment.clone(), custom_hook, settings.upgrade.version_limit);
     let watching = Watching::new(endpoints, &settings, tell.clone());
     let place = Place { log: log.path.clone(), configuration: configuration.clone() };
-    let handle = Handle { mailbox: tell.clone(), successor: Arc::new(successor), configuration };
+    let handle = Handle::new(tell.clone(), successor, configuration);
     let serving = Serving::start().map_err(system("start the thread of the API"))?;
     let tcp = serving.serve_tcp(handle.clone(), place.clone(), &home, settings.api.clone());
     let mut presence = Presence::begin(lock, home.clone(), handle, place, serving.runtime().clone())

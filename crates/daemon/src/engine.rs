@@ -138,7 +138,10 @@ impl Loop {
                 self.settings_read(read);
                 return Some(Input::Tick);
             }
-            // Whoever asked may have gone.
+            // Nothing is looked up for who has gone meanwhile: a flood of such questions costs nothing.
+            Message::Snapshot(reply) if reply.is_closed() => {}
+            Message::History { reply, .. } if reply.is_closed() => {}
+            Message::EventsSince { reply, .. } if reply.is_closed() => {}
             Message::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Message::History { limit, reply } => drop(reply.send(self.history(limit))),
             Message::EventsSince { seq, limit, reply } => drop(reply.send(self.events(seq, limit))),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use wemixvisor_core::engine::port::{HistoryEntry, Input, Order, RefusalCode, Refused};
 use wemixvisor_core::engine::snapshot::Snapshot;
 use wemixvisor_core::head::Height;
@@ -14,6 +14,10 @@ use wemixvisor_host::successor::Successor;
 
 use crate::configuration::Configuration;
 use crate::preparing::said;
+
+/// So many questions are in the mailbox at once. The others wait before it, in turn: however many ask, what the engine
+/// has to do is behind these few only.
+const QUESTIONS: usize = 4;
 
 /// What lands in the engine's mailbox.
 #[derive(Debug)]
@@ -64,8 +68,9 @@ pub struct Subscription {
 /// A handle to the running engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    pub(crate) mailbox: mpsc::Sender<Message>,
-    pub(crate) successor: Arc<Successor>,
+    mailbox: mpsc::Sender<Message>,
+    questions: Arc<Semaphore>,
+    successor: Arc<Successor>,
     pub(crate) configuration: Configuration,
 }
 
@@ -90,12 +95,21 @@ pub struct RecordedEvent {
 }
 
 impl Handle {
+    pub(crate) fn new(
+        mailbox: mpsc::Sender<Message>,
+        successor: Successor,
+        configuration: Configuration,
+    ) -> Self {
+        let questions = Arc::new(Semaphore::new(QUESTIONS));
+        Self { mailbox, questions, successor: Arc::new(successor), configuration }
+    }
+
     /// How it stands.
     ///
     /// # Errors
     /// [`Gone`] when the supervisor is ending.
     pub async fn snapshot(&self) -> Result<Snapshot, Gone> {
-        self.ask(Message::Snapshot).await
+        self.question(Message::Snapshot).await
     }
 
     /// Orders something. The outer error: nobody answers any more. The inner one: it was refused, and why. A
@@ -112,7 +126,7 @@ impl Handle {
     /// # Errors
     /// [`Gone`]; the inner error says why the store cannot be read.
     pub async fn history(&self, limit: usize) -> Result<Result<Vec<HistoryEntry>, String>, Gone> {
-        self.ask(|reply| Message::History { limit, reply }).await
+        self.question(|reply| Message::History { limit, reply }).await
     }
 
     /// The events after `seq`, oldest first, at most `limit`.
@@ -124,7 +138,7 @@ impl Handle {
         seq: u64,
         limit: usize,
     ) -> Result<Result<Vec<RecordedEvent>, String>, Gone> {
-        self.ask(|reply| Message::EventsSince { seq, limit, reply }).await
+        self.question(|reply| Message::EventsSince { seq, limit, reply }).await
     }
 
     /// Has the supervisor stop the node and end.
@@ -161,6 +175,11 @@ impl Handle {
     /// [`Gone`] when the supervisor is ending.
     pub async fn settings_changed(&self) -> Result<(), Gone> {
         self.mailbox.send(Message::Settings(self.configuration.settings())).await.map_err(|_| Gone)
+    }
+
+    async fn question<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Gone> {
+        let _turn = self.questions.acquire().await.map_err(|_| Gone)?;
+        self.ask(message).await
     }
 
     pub(crate) async fn ask<T>(

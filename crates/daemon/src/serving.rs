@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use wemixvisor_core::settings;
 use wemixvisor_host::home::Home;
 
-use crate::api::listen::{Bound, guarded};
+use crate::api::listen::{Bound, Share, guarded};
 use crate::api::tokens::TokenFile;
 use crate::api::wire::Supervisor;
 use crate::api::{Api, Place};
@@ -30,6 +30,9 @@ const CONNECTIONS_END: Duration = Duration::from_secs(1);
 /// The thread ends within this time after what runs on it.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
+/// So many threads read and write files for it at most.
+const FILE_THREADS: usize = 8;
+
 /// The thread. What runs on it ends when this is dropped.
 pub(crate) struct Serving {
     runtime: Runtime,
@@ -39,7 +42,8 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn start() -> std::io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime =
+            Builder::new_current_thread().enable_all().max_blocking_threads(FILE_THREADS).build()?;
         let handle = runtime.handle().clone();
         let over = CancellationToken::new();
         let end = over.clone();
@@ -132,7 +136,7 @@ impl Tending {
                     let api =
                         Api::new(Arc::new(self.handle.clone()), about, self.place.clone(), over.clone());
                     let routes = guarded(api, wanted, self.tokens.clone());
-                    let mut serving = tokio::spawn(bound.serve(routes, over.clone()));
+                    let mut serving = tokio::spawn(bound.serve(routes, Share::Tcp, over.clone()));
                     let changed = settings.changed().await;
                     over.cancel();
                     // The address is free again when the listener has ended.

@@ -16,7 +16,7 @@ mod value;
 pub use layers::{Layers, Origin, Resolved, SettingError, Warning, resolve};
 pub use show::{Row, docs_table};
 pub use table::{Applies, Setting, TABLE, setting};
-pub use value::Kind;
+pub use value::{Kind, redacted};
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -192,9 +192,12 @@ impl Api {
         self.listen.parse().ok()
     }
 
-    /// Whether every request needs a token: always, but on a loopback address only where that is set.
+    /// Whether every request needs a token: always, but on a loopback address only where that is set, or where a
+    /// proxy hands on what comes from elsewhere.
     pub fn needs_token(&self) -> bool {
-        self.require_token || self.address().is_none_or(|address| !address.ip().is_loopback())
+        self.require_token
+            || self.behind_proxy
+            || self.address().is_none_or(|address| !address.ip().is_loopback())
     }
 }
 

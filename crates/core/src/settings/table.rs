@@ -213,7 +213,7 @@ pub static TABLE: &[Setting] = table! {
     api.tls_key, "DAEMON_API_TLS_KEY", Live,
         "The private key for TLS, a PEM file. `auto`: no TLS. A relative path is read from the supervisor's own directory.";
     api.behind_proxy, "DAEMON_API_BEHIND_PROXY", Live,
-        "A proxy that speaks TLS stands before the API, and is its only client: the last address of its `X-Forwarded-For` is taken for the client's.";
+        "A proxy that speaks TLS stands before the API, and is its only client: every request needs a token, and the last address of its `X-Forwarded-For` is taken for the client's.";
     api.rate_limit, "DAEMON_API_RATE_LIMIT", Live,
         "Requests that one client may make in a second; twice as many at once. `0` is no limit.";
 };

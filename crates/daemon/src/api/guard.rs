@@ -2,32 +2,50 @@
 //! page, is not one of too many, has a token that is good for it, and is not longer or slower than it may be.
 //! docs/security.md says what that is against.
 
-use std::net::{IpAddr, SocketAddr};
+use std::error::Error as _;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use http_body_util::LengthLimitError;
 use tokio::time::timeout;
 use wemixvisor_core::settings;
 
-use super::MAX_BODY;
 use super::error::ApiError;
 use super::tokens::{Scope, TokenFile, Tokens};
+use super::{MAX_BODY, wire};
 
 /// The other header for a token.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The addresses that a proxy has seen.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What only proxies write.
+const OF_PROXIES: [HeaderName; 4] = [
+    FORWARDED_FOR,
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("forwarded"),
+];
+
+/// From where the browser says that a page asks: also where it sends no Origin, as with an image.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether the answer may be shown inside a page from elsewhere.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// A browser's WebSocket has no headers of its own: the token is a subprotocol.
 const TOKEN_PROTOCOL: &str = "bearer.";
@@ -39,8 +57,11 @@ const BODY_LIMIT: Duration = Duration::from_secs(10);
 /// minutes.
 const ANSWER_LIMIT: Duration = Duration::from_secs(125);
 
-/// So many clients are remembered before those that ask seldom are forgotten.
-const MANY_CLIENTS: usize = 10_000;
+/// After so many requests the clients that have asked for nothing lately are forgotten.
+const FORGET_EVERY: usize = 1000;
+
+/// Where the reasons are told only to who may read: what a probe needs is the status code.
+const READY: &str = "/ready";
 
 /// From where a request comes.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +73,15 @@ pub(crate) struct Guard {
     settings: settings::Api,
     tokens: Tokens,
     rate: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    requests: AtomicUsize,
+}
+
+/// What a request may be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Everything,
+    /// How it stands, and not why.
+    NoReasons,
 }
 
 impl Guard {
@@ -60,18 +90,28 @@ impl Guard {
             let at_once = rate.saturating_add(rate.get());
             RateLimiter::keyed(Quota::per_second(rate).allow_burst(at_once))
         });
-        Self { settings, tokens: Tokens::new(tokens), rate }
+        Self { settings, tokens: Tokens::new(tokens), rate, requests: AtomicUsize::new(0) }
     }
 
-    fn check(&self, request: &Request) -> Result<(), ApiError> {
+    fn check(&self, request: &Request) -> Result<Told, ApiError> {
         let headers = request.headers();
         let host = self.host(request.uri(), headers)?;
         self.same_origin(headers, &host)?;
+        let path = request.uri().path();
+        let needed = needed(request.method(), path);
+        if needed.is_some() {
+            not_from_elsewhere(headers)?;
+            self.not_by_a_proxy(headers)?;
+        }
         self.not_too_many(request)?;
-        let Some(needed) = needed(request.method(), request.uri().path()) else { return Ok(()) };
+        let Some(needed) = needed else {
+            let may_read = || token(headers).is_some_and(|token| self.tokens.scope(token).is_some());
+            let reasons = path != READY || !self.settings.needs_token() || may_read();
+            return Ok(if reasons { Told::Everything } else { Told::NoReasons });
+        };
         match token(headers) {
             Some(token) => match self.tokens.scope(token) {
-                Some(scope) if scope >= needed => Ok(()),
+                Some(scope) if scope >= needed => Ok(Told::Everything),
                 Some(scope) => Err(ApiError::forbidden(format!(
                     "this needs a token of scope {}; this one is for {}",
                     needed.as_str(),
@@ -84,7 +124,7 @@ impl Guard {
             None if self.settings.needs_token() => Err(ApiError::unauthenticated(
                 "a token is needed: Authorization: Bearer <token>; made by: wemixvisor api token create <name>",
             )),
-            None => Ok(()),
+            None => Ok(Told::Everything),
         }
     }
 
@@ -127,12 +167,23 @@ impl Guard {
         Ok(())
     }
 
+    /// Where no token is needed, a proxy would let everybody in who reaches it.
+    fn not_by_a_proxy(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let handed_on = OF_PROXIES.iter().any(|name| headers.contains_key(name));
+        if self.settings.needs_token() || !handed_on {
+            return Ok(());
+        }
+        Err(ApiError::forbidden(
+            "this comes through a proxy, and here everybody may do everything: set api.behind_proxy, and use a token",
+        ))
+    }
+
     fn not_too_many(&self, request: &Request) -> Result<(), ApiError> {
         let (Some(rate), Some(client)) = (&self.rate, self.client(request)) else { return Ok(()) };
-        if rate.len() > MANY_CLIENTS {
+        if self.requests.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == 0 {
             rate.retain_recent();
         }
-        rate.check_key(&client).map_err(|_| ApiError::too_many_requests())
+        rate.check_key(&one_client(client)).map_err(|_| ApiError::too_many_requests())
     }
 
     fn client(&self, request: &Request) -> Option<IpAddr> {
@@ -143,6 +194,22 @@ impl Guard {
         let seen = request.headers().get_all(FORWARDED_FOR).iter().next_back();
         let last = seen.and_then(|seen| seen.to_str().ok()).and_then(|seen| seen.rsplit(',').next());
         last.and_then(|last| last.trim().parse().ok()).or(peer)
+    }
+}
+
+/// A page from elsewhere may not even ask for what it cannot read.
+fn not_from_elsewhere(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(FETCH_SITE).map(HeaderValue::as_bytes) {
+        None | Some(b"same-origin" | b"none") => Ok(()),
+        Some(_) => Err(ApiError::forbidden("a page from elsewhere may not use this API")),
+    }
+}
+
+/// Whoever has an IPv6 network has all its 2^64 addresses.
+fn one_client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
     }
 }
 
@@ -189,7 +256,8 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
     let mut response = match admitted(&guard, request).await {
-        Ok(request) => match timeout(ANSWER_LIMIT, next.run(request)).await {
+        Ok((request, told)) => match timeout(ANSWER_LIMIT, next.run(request)).await {
+            Ok(response) if told == Told::NoReasons => without_reasons(response.status()),
             Ok(response) => response,
             Err(_) => ApiError::no_answer().into_response(),
         },
@@ -197,22 +265,31 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
     };
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     if is_api {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
 }
 
-async fn admitted(guard: &Guard, request: Request) -> Result<Request, ApiError> {
-    guard.check(&request)?;
-    if request.method() == Method::GET {
-        return Ok(request);
+/// The answer of `/ready` for everybody.
+fn without_reasons(status: StatusCode) -> Response {
+    match status {
+        StatusCode::OK => Json(wire::Ready { headline: "ready".into() }).into_response(),
+        _ => ApiError::unfit("not ready; why is told to whoever has a token").into_response(),
     }
+}
+
+async fn admitted(guard: &Guard, request: Request) -> Result<(Request, Told), ApiError> {
+    let told = guard.check(&request)?;
     let (parts, body) = request.into_parts();
     // Whole before it is handed on: a slow one holds up nothing but itself.
     let body = timeout(BODY_LIMIT, to_bytes(body, MAX_BODY)).await.map_err(|_| ApiError::too_slow())?;
-    let body = body.map_err(|_| ApiError::too_large())?;
-    Ok(Request::from_parts(parts, Body::from(body)))
+    let body = body.map_err(|error| match error.source() {
+        Some(source) if source.is::<LengthLimitError>() => ApiError::too_large(),
+        _ => ApiError::invalid("the body of the request is broken off, or not what its head says"),
+    })?;
+    Ok((Request::from_parts(parts, Body::from(body)), told))
 }
 
 #[cfg(test)]

@@ -222,6 +222,8 @@ impl Hub {
                     // It is followed anew from where it then is.
                     Err(_) => sleep(METRICS_EVERY).await,
                 },
+                // A quiet node would keep it for ever.
+                () = self.0.over.cancelled() => return,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     due = None;
                     let (lines, skipped) = cut.give(MAX_LINES);

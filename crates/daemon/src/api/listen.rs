@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -33,8 +34,42 @@ use super::tokens::TokenFile;
 use super::{Api, router};
 use crate::preparing::said;
 
-/// The most connections at once; beyond them new ones are closed.
+/// The most connections at once.
 const MAX_CONNECTIONS: usize = 2048;
+
+/// So many open files are kept for the supervision itself, whatever connects.
+const FILES_KEPT: usize = 256;
+
+/// There is room for so many connections even where hardly any file may be open.
+const MIN_CONNECTIONS: usize = 16;
+
+/// What part of the files that this process may have open is for the connections of one listener.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Share {
+    /// Those over TCP; beyond them new ones are closed.
+    Tcp,
+    /// Those on the control socket; beyond them new ones wait.
+    Control,
+    /// Those to the API beside a supervisor: each can be two files here, and one on the supervisor's control socket,
+    /// where room has to be left for others.
+    Beside,
+}
+
+impl Share {
+    /// How many connections that is: a node could not be started any more if they took every file.
+    pub(crate) fn connections(self) -> usize {
+        let files = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize);
+        self.of(files)
+    }
+
+    fn of(self, files: usize) -> usize {
+        let parts = match self {
+            Self::Tcp | Self::Control => 2,
+            Self::Beside => 4,
+        };
+        (files.saturating_sub(FILES_KEPT) / parts).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
+    }
+}
 
 /// A request's head has to be there within this time, also the next one on a connection that is kept open.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -115,8 +150,8 @@ impl Bound {
     }
 
     /// Answers until it is over.
-    pub(crate) async fn serve(mut self, routes: Router, over: CancellationToken) {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    pub(crate) async fn serve(mut self, routes: Router, share: Share, over: CancellationToken) {
+        let room = Arc::new(Semaphore::new(share.connections()));
         loop {
             let (stream, peer) = tokio::select! {
                 accepted = self.listener.accept() => match accepted {
@@ -247,4 +282,22 @@ fn server_config(cert: &Path, key: &Path) -> Result<ServerConfig, ListenError> {
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private))
         .map_err(|error| wrong("api.tls_cert", cert)(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_supervision() {
+        for (files, tcp, beside) in [
+            (usize::MAX, 2048, 2048),
+            (20_000, 2048, 2048),
+            (4096, 1920, 960),
+            (1024, 384, 192),
+            (64, 16, 16),
+        ] {
+            assert_eq!((Share::Tcp.of(files), Share::Beside.of(files)), (tcp, beside), "{files}");
+        }
+    }
 }

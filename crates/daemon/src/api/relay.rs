@@ -21,7 +21,7 @@ use wemixvisor_host::home::Home;
 
 use super::error::ApiError;
 use super::guard::{Guard, guard};
-use super::listen::{Bound, ListenError};
+use super::listen::{Bound, ListenError, Share};
 use super::supervised::Supervised;
 use super::tokens::TokenFile;
 use super::{Api, Place, router};
@@ -72,7 +72,7 @@ impl Beside {
     pub async fn serve(self, end: impl Future<Output = ()>) {
         let over = self.over.clone();
         tokio::select! {
-            () = self.bound.serve(self.routes, over.clone()) => {}
+            () = self.bound.serve(self.routes, Share::Beside, over.clone()) => {}
             () = end => over.cancel(),
         }
     }

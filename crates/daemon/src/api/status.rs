@@ -13,9 +13,15 @@ use super::{Api, wire};
 /// Its loop answers. Whether the node is well is another question: see the status.
 #[utoipa::path(
     get, path = "/health", tag = "supervisor", operation_id = "health",
-    responses((status = 200, description = "The supervisor's loop answers.", body = wire::Health))
+    responses(
+        (status = 200, description = "The supervisor's loop answers.", body = wire::Health),
+        (status = 503, description = "No supervisor runs, or it is ending."),
+    )
 )]
 pub(super) async fn health(State(api): State<Api>) -> Result<Json<wire::Health>, ApiError> {
+    if api.about.is_none() {
+        return Err(ApiError::not_running("no supervisor runs"));
+    }
     api.asked.snapshot().await?;
     Ok(Json(wire::Health { status: "ok".into() }))
 }

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::OFlags;
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -22,8 +23,14 @@ use super::wire::Moment;
 /// The file in the supervisor's own directory.
 const FILE_NAME: &str = "api-tokens.json";
 
+/// Locked while the file is changed, so that no change is lost and no revoked token comes back.
+const LOCK_NAME: &str = "api-tokens.lock";
+
 /// Only the supervisor's user may read it.
 const FILE_MODE: u32 = 0o600;
+
+/// With these permission bits others could put tokens of their own into it.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// What every token begins with: so that one that was published by mistake is found.
 const PREFIX: &str = "wxv_";
@@ -97,6 +104,20 @@ pub enum TokenError {
         /// Why.
         source: serde_json::Error,
     },
+    /// Others may write into it.
+    #[error("others may write into {}, so none of its tokens is good: look through it, then chmod 600", path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be locked.
+    #[error("no token was made or revoked: cannot lock {}", path.display())]
+    Lock {
+        /// The file beside it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// It cannot be written.
     #[error("no token was made or revoked")]
     Write(#[from] DurableError),
@@ -140,11 +161,16 @@ impl TokenFile {
     /// [`TokenError`].
     pub fn list(&self) -> Result<Vec<Token>, TokenError> {
         let unreadable = |source| TokenError::Unreadable { path: self.path.clone(), source };
-        let file = match OpenOptions::new().read(true).open(&self.path) {
+        // Nothing that may lie there instead, such as a pipe, is waited for.
+        let not_waiting = OFlags::NONBLOCK.bits().cast_signed();
+        let file = match OpenOptions::new().read(true).custom_flags(not_waiting).open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(unreadable(error)),
         };
+        if file.metadata().map_err(unreadable)?.mode() & WRITABLE_BY_OTHERS != 0 {
+            return Err(TokenError::Writable { path: self.path.clone() });
+        }
         let mut bytes = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut bytes).map_err(unreadable)?;
         let damaged = |source| TokenError::Damaged { path: self.path.clone(), source };
@@ -160,7 +186,7 @@ impl TokenFile {
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_plain) {
             return Err(TokenError::BadName(name.chars().take(MAX_NAME).collect()));
         }
-        let _one = self.lock()?;
+        let _alone = self.alone()?;
         let mut tokens = self.list()?;
         if tokens.iter().any(|token| token.name == name) {
             return Err(TokenError::Exists(name.into()));
@@ -186,7 +212,7 @@ impl TokenFile {
     /// # Errors
     /// [`TokenError`].
     pub fn revoke(&self, name: &str) -> Result<(), TokenError> {
-        let _one = self.lock()?;
+        let _alone = self.alone()?;
         let mut tokens = self.list()?;
         let before = tokens.len();
         tokens.retain(|token| token.name != name);
@@ -196,14 +222,12 @@ impl TokenFile {
         self.write(tokens)
     }
 
-    /// Two commands at once do not take each other's change back.
-    fn lock(&self) -> Result<fs::File, TokenError> {
-        let path = self.path.with_extension("lock");
-        let unreadable = |source| TokenError::Unreadable { path: path.clone(), source };
-        let options = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
-        let file = options.map_err(unreadable)?;
-        file.lock().map_err(unreadable)?;
-        Ok(file)
+    /// Nobody else changes the file until the answer is dropped.
+    fn alone(&self) -> Result<fs::File, TokenError> {
+        let path = self.path.with_file_name(LOCK_NAME);
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
+        let locked = open.and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|source| TokenError::Lock { path, source })
     }
 
     fn write(&self, tokens: Vec<Token>) -> Result<(), TokenError> {
@@ -224,12 +248,20 @@ type Identity = Option<(u64, u64, i64, i64)>;
 #[derive(Debug)]
 pub(crate) struct Tokens {
     file: TokenFile,
-    known: Mutex<(Identity, Arc<[Token]>)>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    read: Identity,
+    tokens: Arc<[Token]>,
+    /// This one could not be read, which was said.
+    bad: Identity,
 }
 
 impl Tokens {
     pub(crate) fn new(file: TokenFile) -> Self {
-        Self { file, known: Mutex::new((None, Arc::default())) }
+        Self { file, known: Mutex::default() }
     }
 
     /// What a token is good for; `None`: for nothing.
@@ -249,20 +281,24 @@ impl Tokens {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let identity = fs::metadata(self.file.path())
             .ok()
-            .map(|data| (data.ino(), data.size(), data.mtime(), data.mtime_nsec()));
+            .map(|data| (data.ino(), data.size(), data.ctime(), data.ctime_nsec()));
         if identity.is_none() {
             return Arc::default();
         }
-        if known.0 != identity {
+        if known.read != identity {
             match self.file.list() {
-                Ok(tokens) => *known = (identity, tokens.into()),
+                Ok(tokens) => (known.read, known.tokens) = (identity, tokens.into()),
                 Err(error) => {
-                    tracing::error!("{}", crate::preparing::said(&error));
+                    // Tried again with every request, and said once.
+                    if known.bad != identity {
+                        tracing::error!("{}", crate::preparing::said(&error));
+                        known.bad = identity;
+                    }
                     return Arc::default();
                 }
             }
         }
-        known.1.clone()
+        known.tokens.clone()
     }
 }
 

@@ -48,6 +48,12 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// So many messages that mean nothing are answered; then it is over.
 const MAX_SLIPS: u32 = 32;
 
+/// A client may say so much within [`SAYS_WITHIN`]: a replay reads many events.
+const MAX_SAYS: u32 = 100;
+
+/// The time in which [`MAX_SAYS`] counts.
+const SAYS_WITHIN: Duration = Duration::from_secs(10);
+
 /// What a client hears that is cut off.
 pub(super) const TOO_SLOW: &str =
     "you are more than 256 frames behind; come again with `since` and nothing is missed";
@@ -108,7 +114,8 @@ pub(super) async fn ws(
         .max_frame_size(MAX_MESSAGE)
         .on_upgrade(move |socket| {
             Box::pin(async move {
-                let mut client = Client { api, socket, shown: Shown::default(), slips: 0 };
+                let says = (Instant::now(), 0);
+                let mut client = Client { api, socket, shown: Shown::default(), slips: 0, says };
                 let over = client.converse(listener).await;
                 client.leave(over).await;
             })
@@ -121,6 +128,8 @@ struct Client {
     socket: WebSocket,
     shown: Shown,
     slips: u32,
+    /// How much it has said, and since when that is counted.
+    says: (Instant, u32),
 }
 
 /// The client is gone, or is to go.
@@ -179,6 +188,13 @@ impl Client {
         message: Message,
         lines: &mut Option<broadcast::Receiver<Arc<Frame>>>,
     ) -> Result<(), End> {
+        if self.says.0.elapsed() > SAYS_WITHIN {
+            self.says = (Instant::now(), 0);
+        }
+        self.says.1 += 1;
+        if self.says.1 > MAX_SAYS {
+            return Err(Some(Over { code: POLICY, reason: "more than 100 messages within 10 s" }));
+        }
         let said = match message {
             Message::Text(text) => self.obey(&text, lines).await,
             Message::Binary(_) => Err(ApiError::invalid("messages are JSON texts")),

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use wemixvisor_host::home::Home;
 
-use crate::api::listen::answer;
+use crate::api::listen::{Share, answer};
 use crate::api::{self, Api};
 pub use client::{Answer, Client, ClientError, Method};
 use place::Place;
@@ -55,9 +55,10 @@ pub fn bind(home: &Home) -> io::Result<UnixListener> {
 pub async fn serve(listener: UnixListener, api: Api, over: CancellationToken) {
     let routes = api::router(api);
     let mut connections = JoinSet::new();
+    let room = Share::Control.connections();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if connections.len() < room => accepted,
             Some(_) = connections.join_next() => continue,
             () = over.cancelled() => break,
         };

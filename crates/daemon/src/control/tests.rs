@@ -87,7 +87,7 @@ fn handle(mailbox: mpsc::Sender<Message>, home: &Home) -> Handle {
     };
     let configuration =
         Configuration { file: home.root().join("config.toml"), read: Arc::new(|_| Err(Vec::new())) };
-    Handle { mailbox, successor: Arc::new(successor), configuration }
+    Handle::new(mailbox, successor, configuration)
 }
 
 /// Serves for ever.

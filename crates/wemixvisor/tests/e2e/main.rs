@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)] // Tests have their own clock, files and processes.
 
 mod api;
+mod api_door;
 mod bad_program;
 mod command_line;
 mod containers;

@@ -5,6 +5,7 @@ mod chain;
 mod moment;
 mod node;
 mod place;
+mod secrets;
 mod upgrade;
 
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use wemixvisor_core::engine::snapshot::{NodeState, Snapshot};
 use wemixvisor_core::exit::{ExitClass, NodeExit, classify};
 
-use super::Moment;
+use super::{Moment, secrets};
 use crate::api::openapi::words;
 
 /// `GET /api/v1/node`.
@@ -27,7 +27,7 @@ pub struct Node {
     pub answering: bool,
     /// It ran before this supervisor did.
     pub adopted: bool,
-    /// The arguments it is started with. Bytes that are not UTF-8 are replaced by U+FFFD.
+    /// The arguments it is started with, without secrets. Bytes that are not UTF-8 are replaced by U+FFFD.
     pub args: Vec<String>,
     /// The restarts that count at the moment.
     pub restarts: usize,
@@ -65,7 +65,7 @@ impl Node {
             since: view.since.map(Moment::from),
             answering: view.answering,
             adopted: view.adopted,
-            args: view.args.iter().map(|word| word.as_os_str().to_string_lossy().into_owned()).collect(),
+            args: secrets::args(view.args.iter().map(|word| word.as_os_str().to_string_lossy().into_owned())),
             restarts: view.restarts,
             max_restarts: view.max_restarts,
             starts_at: view.starts_at.map(Moment::from),

@@ -9,7 +9,7 @@ use wemixvisor_core::engine::snapshot::{NodeState, PlanView, Snapshot, UpgradeVi
 use wemixvisor_core::readiness;
 use wemixvisor_core::upgrade::{self, Outcome, Step};
 
-use super::Moment;
+use super::{Moment, secrets};
 use crate::api::openapi::words;
 
 /// A scheduled upgrade.
@@ -25,13 +25,13 @@ pub struct Upgrade {
     pub switch: String,
     /// What it is, for people.
     pub description: Option<String>,
-    /// Download addresses by platform.
+    /// Download addresses by platform, without passwords.
     pub binaries: BTreeMap<String, String>,
     /// Checksums by platform.
     pub checksums: BTreeMap<String, String>,
-    /// The new program's arguments; `null` keeps the present ones.
+    /// The new program's arguments, without secrets; `null` keeps the present ones.
     pub args: Option<Vec<String>>,
-    /// Variables set in addition for the new program.
+    /// Variables set in addition for the new program, without secrets.
     pub env: BTreeMap<String, String>,
     /// A text that the new program's version must contain.
     pub expect_version: Option<String>,
@@ -196,10 +196,15 @@ impl Upgrade {
             height: plan.height,
             switch: plan.switch.to_string(),
             description: plan.info.description,
-            binaries: plan.info.binaries,
+            binaries: plan
+                .info
+                .binaries
+                .into_iter()
+                .map(|(platform, from)| (platform, secrets::address(&from)))
+                .collect(),
             checksums: plan.info.checksums,
-            args: plan.args,
-            env: plan.env,
+            args: plan.args.map(secrets::args),
+            env: secrets::env(plan.env),
             expect_version: plan.expect_version,
             fires_at: view.fires_at,
             blocks_left: view.blocks_left,
