@@ -180,7 +180,7 @@ impl Guard {
 
     fn not_too_many(&self, request: &Request) -> Result<(), ApiError> {
         let (Some(rate), Some(client)) = (&self.rate, self.client(request)) else { return Ok(()) };
-        if self.requests.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == 0 {
+        if self.requests.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
             rate.retain_recent();
         }
         rate.check_key(&one_client(client)).map_err(|_| ApiError::too_many_requests())

@@ -83,7 +83,10 @@ async fn read_what_is_left(socket: &mut Socket) -> (usize, String) {
     loop {
         match timeout(LEFT_OVER, socket.next()).await {
             Ok(Some(Ok(Message::Close(said)))) => {
-                return (frames, said.map_or("closed".into(), |said| format!("{}: {}", said.code, said.reason)));
+                return (
+                    frames,
+                    said.map_or("closed".into(), |said| format!("{}: {}", said.code, said.reason)),
+                );
             }
             Ok(Some(Ok(_))) => frames += 1,
             Ok(Some(Err(error))) => return (frames, error.to_string()),
@@ -106,7 +109,9 @@ async fn talks_rubbish(address: SocketAddr, over: watch::Receiver<bool>) -> Valu
             said += 1;
             let end = loop {
                 match timeout(TALK, socket.next()).await {
-                    Ok(Some(Ok(Message::Text(text)))) => errors += usize::from(text.contains(r#""type":"error""#)),
+                    Ok(Some(Ok(Message::Text(text)))) => {
+                        errors += usize::from(text.contains(r#""type":"error""#))
+                    }
                     Ok(Some(Ok(Message::Close(said)))) => {
                         break Some(said.map_or("no code".into(), |said| u16::from(said.code).to_string()));
                     }
