@@ -116,7 +116,7 @@ pub enum Command {
     /// Serve the HTTP API and the page, beside a running supervisor or without one; make tokens for it
     ///
     /// Ends with SIGTERM or Ctrl-C; supervisor and node are not touched by that. What the supervisor serves by itself is
-    /// set in [api] of the settings.
+    /// set in `[api]` of the settings.
     Api(Api),
     /// Practise on this machine: a good upgrade, a bad one, a killed supervisor; in a quarter of a minute
     ///

@@ -1,9 +1,9 @@
 //! The HTTP API: what the command line, scripts and the page talk to.
 //!
 //! [`router`] holds every route, whatever it is served over: [`crate::control`] serves it on the control socket,
-//! [`listen`] over TCP, behind the [`guard`]. A route asks whoever is [`Supervised`] and turns the answer into a wire
+//! `listen` over TCP, behind the `guard`. A route asks whoever is [`Supervised`] and turns the answer into a wire
 //! type: those of [`wire`], never the engine's own. An order is in the engine's mailbox before it is waited for, so a
-//! client that goes away takes nothing back. What happens comes out of one [`hub`], over WebSocket and as
+//! client that goes away takes nothing back. What happens comes out of one `hub`, over WebSocket and as
 //! server-sent events.
 //!
 //! Answers are JSON. Errors are `{"error", "code"}`, see [`error::ApiError`].

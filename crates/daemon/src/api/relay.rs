@@ -46,7 +46,7 @@ impl Beside {
     /// Listens where `settings` say. `files` answers where no supervisor runs.
     ///
     /// # Errors
-    /// [`ListenError`]: the address cannot be had, or a file for TLS cannot be used.
+    /// The address cannot be had, or a file for TLS cannot be used.
     pub async fn listen(
         home: &Home,
         settings: settings::Api,
