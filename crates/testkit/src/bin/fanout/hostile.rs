@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::connect::{SUBSCRIBE, Socket, connect, say};
@@ -62,8 +62,9 @@ async fn never_reads(
             _ = over.changed() => break,
         }
     }
+    let listened = began.elapsed().as_secs_f64();
     let (frames, ended) = read_what_is_left(&mut socket).await;
-    json!({"name": name, "cut_after_s": cut, "frames_left": frames, "ended": ended})
+    json!({"name": name, "listened_s": listened, "cut_after_s": cut, "frames_left": frames, "ended": ended})
 }
 
 /// Whether the server's end of a connection is open.
@@ -79,11 +80,14 @@ fn is_held(server: u16, client: u16) -> bool {
 }
 
 async fn read_what_is_left(socket: &mut Socket) -> (usize, String) {
-    let mut frames = 0;
+    let (mut frames, until) = (0, tokio::time::Instant::now() + LEFT_OVER);
     loop {
-        match timeout(LEFT_OVER, socket.next()).await {
+        match timeout_at(until, socket.next()).await {
             Ok(Some(Ok(Message::Close(said)))) => {
-                return (frames, said.map_or("closed".into(), |said| format!("{}: {}", said.code, said.reason)));
+                return (
+                    frames,
+                    said.map_or("closed".into(), |said| format!("{}: {}", said.code, said.reason)),
+                );
             }
             Ok(Some(Ok(_))) => frames += 1,
             Ok(Some(Err(error))) => return (frames, error.to_string()),
@@ -106,7 +110,9 @@ async fn talks_rubbish(address: SocketAddr, over: watch::Receiver<bool>) -> Valu
             said += 1;
             let end = loop {
                 match timeout(TALK, socket.next()).await {
-                    Ok(Some(Ok(Message::Text(text)))) => errors += usize::from(text.contains(r#""type":"error""#)),
+                    Ok(Some(Ok(Message::Text(text)))) => {
+                        errors += usize::from(text.contains(r#""type":"error""#))
+                    }
                     Ok(Some(Ok(Message::Close(said)))) => {
                         break Some(said.map_or("no code".into(), |said| u16::from(said.code).to_string()));
                     }
