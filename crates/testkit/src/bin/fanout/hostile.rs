@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::connect::{SUBSCRIBE, Socket, connect, say};
@@ -62,8 +62,9 @@ async fn never_reads(
             _ = over.changed() => break,
         }
     }
+    let listened = began.elapsed().as_secs_f64();
     let (frames, ended) = read_what_is_left(&mut socket).await;
-    json!({"name": name, "cut_after_s": cut, "frames_left": frames, "ended": ended})
+    json!({"name": name, "listened_s": listened, "cut_after_s": cut, "frames_left": frames, "ended": ended})
 }
 
 /// Whether the server's end of a connection is open.
@@ -79,9 +80,9 @@ fn is_held(server: u16, client: u16) -> bool {
 }
 
 async fn read_what_is_left(socket: &mut Socket) -> (usize, String) {
-    let mut frames = 0;
+    let (mut frames, until) = (0, tokio::time::Instant::now() + LEFT_OVER);
     loop {
-        match timeout(LEFT_OVER, socket.next()).await {
+        match timeout_at(until, socket.next()).await {
             Ok(Some(Ok(Message::Close(said)))) => {
                 return (
                     frames,
