@@ -13,16 +13,17 @@ use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http_body_util::LengthLimitError;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use wemixvisor_core::settings;
 
+use super::cut::Cut;
 use super::error::ApiError;
 use super::tokens::{Scope, TokenFile, Tokens};
 use super::{MAX_BODY, wire};
@@ -56,6 +57,9 @@ const BODY_LIMIT: Duration = Duration::from_secs(10);
 /// An answer is waited for so long; an order to carry out a due upgrade verifies its program before, for up to two
 /// minutes.
 const ANSWER_LIMIT: Duration = Duration::from_secs(125);
+
+/// It is looked so often whether the token of a stream is still good.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// After so many requests the clients that have asked for nothing lately are forgotten.
 const FORGET_EVERY: usize = 1000;
@@ -255,6 +259,8 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 /// Lets a request in, or says why not.
 pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
+    let good_for =
+        token(request.headers()).map(str::to_owned).zip(request.extensions().get::<Cut>().cloned());
     let mut response = match admitted(&guard, request).await {
         Ok((request, told)) => match timeout(ANSWER_LIMIT, next.run(request)).await {
             Ok(response) if told == Told::NoReasons => without_reasons(response.status()),
@@ -263,6 +269,9 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
         },
         Err(error) => error.into_response(),
     };
+    if let Some((token, cut)) = good_for.filter(|_| is_stream(&response)) {
+        tokio::spawn(cut_when_revoked(guard.clone(), token, cut));
+    }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
@@ -270,6 +279,23 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, request: Request, nex
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
+}
+
+fn is_stream(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+}
+
+/// A stream does not outlive its token.
+async fn cut_when_revoked(guard: Arc<Guard>, token: String, Cut(cut): Cut) {
+    while guard.tokens.scope(&token).is_some() {
+        tokio::select! {
+            () = cut.cancelled() => return,
+            () = sleep(LOOK_EVERY) => {}
+        }
+    }
+    cut.cancel();
 }
 
 /// The answer of `/ready` for everybody.

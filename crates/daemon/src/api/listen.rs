@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use wemixvisor_core::settings;
 
+use super::cut::Cuttable;
 use super::guard::{Guard, Peer, guard};
 use super::tokens::TokenFile;
 use super::{Api, router};
@@ -202,8 +203,10 @@ pub(crate) async fn answer(
     routes: Router,
     over: CancellationToken,
 ) {
+    let (stream, cut) = Cuttable::new(stream);
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(cut.clone());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }

@@ -9,6 +9,7 @@
 //! Answers are JSON. Errors are `{"error", "code"}`, see [`error::ApiError`].
 
 mod config;
+mod cut;
 pub mod error;
 mod events;
 mod frame;

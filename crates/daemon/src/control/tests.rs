@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use wemixvisor_core::engine::port::{Order, RefusalCode, Refused};
 use wemixvisor_core::engine::snapshot::PlanView;
 use wemixvisor_host::successor::Successor;
@@ -14,7 +15,7 @@ use super::*;
 use crate::api::Place;
 use crate::api::verdict_tests::calm;
 use crate::configuration::Configuration;
-use crate::handle::{Handle, Message, RecordedEvent};
+use crate::handle::{Handle, Message, Notice, RecordedEvent, Subscription};
 
 fn home(root: &Path) -> Home {
     let home = Home::new(root, None, None, "node").unwrap();
@@ -271,4 +272,70 @@ async fn the_socket_is_the_owners_alone_replaces_a_stale_one_and_may_lie_deep() 
     assert_eq!(names, ["wemixvisor.sock"]);
     let health: Value = Client::new(&home).get("/health").await.unwrap();
     assert_eq!(health["status"], "ok");
+}
+
+/// Opens the stream of events and reads until it has begun.
+async fn listen(home: &Home) -> BufReader<UnixStream> {
+    let mut stream = UnixStream::connect(home.socket()).await.unwrap();
+    let request = b"GET /api/v1/events?topics=node HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut stream = BufReader::new(stream);
+    next_line(&mut stream, "event: snapshot").await;
+    stream
+}
+
+async fn next_line(stream: &mut BufReader<UnixStream>, begin: &str) -> String {
+    let mut line = String::new();
+    while !line.starts_with(begin) {
+        line.clear();
+        assert!(stream.read_line(&mut line).await.unwrap() > 0, "the stream is over before {begin:?}");
+    }
+    line
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_cut_off_told_why_and_harms_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    let (mailbox, mut messages) = mpsc::channel(8);
+    let (tell, _) = broadcast::channel(1024);
+    let told = tell.clone();
+    tokio::spawn(async move {
+        while let Some(message) = messages.recv().await {
+            match message {
+                Message::Snapshot(reply) => drop(reply.send(calm())),
+                Message::Subscribe(reply) => {
+                    drop(reply.send(Ok(Subscription { notices: told.subscribe(), last: 0 })));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    serve_for_ever(&home, mailbox);
+    let mut reads = listen(&home).await;
+    let mut sleeps = listen(&home).await;
+    let all = 4000;
+    for seq in 1..=all {
+        let event = RecordedEvent {
+            seq,
+            at: wemixvisor_core::time::WallMs(5),
+            topic: "node".into(),
+            kind: "node_started".into(),
+            data: json!({ "long": "x".repeat(1000) }),
+        };
+        let _ = tell.send(Notice::Event(Arc::new(event)));
+        assert_eq!(next_line(&mut reads, "id: ").await.trim(), format!("id: {seq}"));
+    }
+    let mut heard = String::new();
+    // It ends in order: with the last chunk, though the connection stays open.
+    let mut piece = vec![0; 64 * 1024];
+    while !heard.ends_with("\r\n0\r\n\r\n") {
+        let count = sleeps.read(&mut piece).await.unwrap();
+        assert_ne!(count, 0, "it breaks off");
+        heard += std::str::from_utf8(&piece[..count]).unwrap();
+    }
+    let (before, last) = heard.rsplit_once("event: ").unwrap();
+    assert!(last.starts_with("error") && last.contains("too_slow") && last.contains("256 frames"), "{last}");
+    let count = before.matches("event: node_started").count() as u64;
+    assert!(count > 0 && count < all - 256, "{count}");
 }

@@ -104,8 +104,12 @@ fn g43_a_token_is_good_in_three_places_and_revoked_at_once() {
     ] {
         assert_eq!(ask(wrong).error(), (401, "unauthenticated".into()), "{wrong:.80}");
     }
+    let mut stream = door.stream("/api/v1/events", &[("X-API-Key", &good)]);
+    stream.until("snapshot");
     let _ = home.cli(&["api", "token", "revoke", "page"]).expect(0);
     assert_eq!(ask(&good).error(), (401, "unauthenticated".into()));
+    assert_eq!(talk.end().0, 0, "what was opened with it is cut off");
+    while stream.next_data().is_some() {}
 
     let other = token(&home, "other", "admin");
     let file = home.wemixvisor().join("api-tokens.json");
