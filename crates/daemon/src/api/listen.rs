@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -33,8 +34,12 @@ use super::tokens::TokenFile;
 use super::{Api, router};
 use crate::preparing::said;
 
-/// The most connections at once; beyond them new ones are closed.
+/// The most connections at once; beyond them new ones are closed. Fewer where the process may open few files.
 const MAX_CONNECTIONS: usize = 2048;
+
+/// Of the files that the process may open, so many are not for connections: without files no program is started, and
+/// no upgrade carried out.
+const OTHER_FILES: u64 = 256;
 
 /// A request's head has to be there within this time, also the next one on a connection that is kept open.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -116,7 +121,11 @@ impl Bound {
 
     /// Answers until it is over.
     pub(crate) async fn serve(mut self, routes: Router, over: CancellationToken) {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let most = most_connections(getrlimit(Resource::Nofile).current);
+        if most < MAX_CONNECTIONS {
+            tracing::info!("the API takes {most} connections at once, as the limit of open files allows");
+        }
+        let room = Arc::new(Semaphore::new(most));
         loop {
             let (stream, peer) = tokio::select! {
                 accepted = self.listener.accept() => match accepted {
@@ -140,6 +149,14 @@ impl Bound {
             });
         }
     }
+}
+
+/// How many connections there may be where so many files may be open; `None`: any number.
+fn most_connections(files: Option<u64>) -> usize {
+    let for_us = files.map(|files| files - OTHER_FILES.min(files / 2));
+    for_us
+        .and_then(|files| usize::try_from(files).ok())
+        .map_or(MAX_CONNECTIONS, |files| files.min(MAX_CONNECTIONS))
 }
 
 async fn greet_and_answer(
@@ -247,4 +264,22 @@ fn server_config(cert: &Path, key: &Path) -> Result<ServerConfig, ListenError> {
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private))
         .map_err(|error| wrong("api.tls_cert", cert)(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_supervisor() {
+        for (files, connections) in [
+            (None, MAX_CONNECTIONS),
+            (Some(1_048_576), MAX_CONNECTIONS),
+            (Some(1024), 768),
+            (Some(400), 200),
+            (Some(0), 0),
+        ] {
+            assert_eq!(most_connections(files), connections, "{files:?}");
+        }
+    }
 }
