@@ -49,7 +49,7 @@ const MAILBOX: usize = 256;
 /// A runtime that ends does not wait longer for a write to a blocked terminal.
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
-/// Code that was needed once is given back so often.
+/// Memory that was needed once is given back so often.
 const SMALL_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// The hooks of the last supervisor are waited for so long: SIGTERM and SIGKILL need 10 s at most.
@@ -336,10 +336,12 @@ fn listen_to_signals(tell: &mpsc::Sender<Message>, configuration: &Configuration
     Ok(())
 }
 
-/// Only starts and upgrades need most of the code; the rest of the time the memory is the node's.
+/// Only starts and upgrades need most of the code, and only crowds most of the heap; the rest of the time the memory is
+/// the node's.
 async fn stay_small() {
     loop {
         tokio::time::sleep(SMALL_AGAIN_AFTER).await;
+        memory::give_back_heap();
         if let Err(error) = memory::give_back_code() {
             tracing::debug!("the code in memory cannot be given back: {error}");
             return;

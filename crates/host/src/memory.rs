@@ -1,4 +1,4 @@
-//! Memory that only the start, or an upgrade, needed.
+//! Memory that only the start, an upgrade or a crowd needed.
 
 use std::fs;
 use std::io;
@@ -18,6 +18,17 @@ pub fn give_back_code() -> io::Result<()> {
         let answer = unsafe { libc::madvise(address, length, libc::MADV_DONTNEED) };
         if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     })
+}
+
+/// Gives the system back what was allocated and is free again: the allocator keeps it, such as the buffers of a
+/// thousand listeners that have left.
+#[cfg(target_env = "gnu")]
+pub fn give_back_heap() {
+    // SAFETY: it takes no pointer, and may be called at any time from any thread.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::malloc_trim(0)
+    };
 }
 
 /// The addresses of a line of `/proc/self/maps`, if it is code or constants: mapped from the file of the program or of

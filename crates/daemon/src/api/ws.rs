@@ -7,10 +7,11 @@ use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::SinkExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::error::ApiError;
@@ -147,8 +148,8 @@ impl Client {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let said = tokio::select! {
-                frame = listener.frames.recv() => self.pass_on(frame).await,
-                frame = next_lines(&mut lines) => self.pass_on(frame).await,
+                frame = listener.frames.recv() => self.pass_on(frame, Some(&mut listener.frames)).await,
+                frame = next_lines(&mut lines) => self.pass_on(frame, lines.as_mut()).await,
                 message = self.socket.recv() => {
                     heard = Instant::now();
                     match message {
@@ -174,12 +175,30 @@ impl Client {
         }
     }
 
-    async fn pass_on(&mut self, frame: Result<Arc<Frame>, RecvError>) -> Result<(), End> {
-        match frame {
-            Ok(frame) if self.shown.lets_pass(&frame) => self.text(frame.text.clone()).await,
-            Ok(_) => Ok(()),
-            Err(RecvError::Lagged(_)) => Err(Some(Over { code: TRY_AGAIN_LATER, reason: TOO_SLOW })),
-            Err(RecvError::Closed) => Err(None),
+    /// Passes on a frame and all that wait behind it in their ring: what comes together is written at once.
+    async fn pass_on(
+        &mut self,
+        first: Result<Arc<Frame>, RecvError>,
+        mut ring: Option<&mut broadcast::Receiver<Arc<Frame>>>,
+    ) -> Result<(), End> {
+        let mut next = first;
+        loop {
+            match next {
+                Ok(frame) if self.shown.lets_pass(&frame) => {
+                    in_time(self.socket.feed(Message::Text(frame.text.clone()))).await?;
+                }
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => {
+                    return Err(Some(Over { code: TRY_AGAIN_LATER, reason: TOO_SLOW }));
+                }
+                Err(RecvError::Closed) => return Err(None),
+            }
+            next = match ring.as_mut().map(|ring| ring.try_recv()) {
+                Some(Ok(frame)) => Ok(frame),
+                Some(Err(TryRecvError::Lagged(behind))) => Err(RecvError::Lagged(behind)),
+                Some(Err(TryRecvError::Closed)) => Err(RecvError::Closed),
+                Some(Err(TryRecvError::Empty)) | None => return in_time(self.socket.flush()).await,
+            };
         }
     }
 
@@ -274,11 +293,7 @@ impl Client {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), End> {
-        match timeout(SEND_LIMIT, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(None),
-            Err(_) => Err(Some(Over { code: TRY_AGAIN_LATER, reason: TOO_SLOW })),
-        }
+        in_time(self.socket.send(message)).await
     }
 
     async fn leave(mut self, end: End) {
@@ -287,5 +302,14 @@ impl Client {
         let close = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
         // It may not read, or be gone.
         let _ = timeout(LAST_WORD, self.socket.send(close)).await;
+    }
+}
+
+/// What is sent has to be taken.
+async fn in_time(sending: impl Future<Output = Result<(), axum::Error>>) -> Result<(), End> {
+    match timeout(SEND_LIMIT, sending).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(None),
+        Err(_) => Err(Some(Over { code: TRY_AGAIN_LATER, reason: TOO_SLOW })),
     }
 }
