@@ -13,7 +13,8 @@ use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
@@ -399,7 +400,10 @@ mod tests {
         }
         let (guard, _dir) = guard_with(|api| api.behind_proxy = true);
         assert_eq!(code(&guard, &[("host", "localhost")]), "unauthenticated");
-        assert_eq!(code(&guard, &[("host", "localhost"), ("x-forwarded-for", "192.0.2.1")]), "unauthenticated");
+        assert_eq!(
+            code(&guard, &[("host", "localhost"), ("x-forwarded-for", "192.0.2.1")]),
+            "unauthenticated"
+        );
     }
 
     #[test]
