@@ -13,7 +13,8 @@ use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
@@ -358,5 +359,63 @@ mod tests {
         ] {
             assert_eq!(needed(&method, path), scope, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client_and_an_address_of_ipv4_is_one_however_it_is_written() {
+        let client = |text: &str| one_client(text.parse().unwrap());
+        assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:1:2:3"));
+        assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
+        assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
+        assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
+    }
+
+    fn request(headers: &[(&'static str, &str)]) -> Request {
+        let mut request = Request::builder().uri("/api/v1/status");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Body::empty()).unwrap()
+    }
+
+    /// The code of the answer to a request with these headers.
+    fn code(guard: &Guard, headers: &[(&'static str, &str)]) -> String {
+        guard.check(&request(headers)).map_or_else(|error| error.body().code, |_| "in".into())
+    }
+
+    fn guard_with(change: impl FnOnce(&mut settings::Api)) -> (Guard, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = wemixvisor_host::home::Home::new(dir.path(), None, None, "node").unwrap();
+        let mut settings = settings::Settings::default().api;
+        change(&mut settings);
+        (Guard::new(settings, TokenFile::of(&home)), dir)
+    }
+
+    #[test]
+    fn a_proxy_makes_everybody_show_a_token_whether_it_was_announced_or_not() {
+        let (guard, _dir) = guard_with(|_| {});
+        assert_eq!(code(&guard, &[("host", "localhost")]), "in");
+        for header in ["x-forwarded-for", "x-forwarded-proto", "x-real-ip", "forwarded"] {
+            assert_eq!(code(&guard, &[("host", "localhost"), (header, "")]), "forbidden");
+        }
+        let (guard, _dir) = guard_with(|api| api.behind_proxy = true);
+        assert_eq!(code(&guard, &[("host", "localhost")]), "unauthenticated");
+        assert_eq!(
+            code(&guard, &[("host", "localhost"), ("x-forwarded-for", "192.0.2.1")]),
+            "unauthenticated"
+        );
+    }
+
+    #[test]
+    fn what_a_page_from_elsewhere_asks_for_does_not_count_against_others() {
+        let (guard, _dir) = guard_with(|api| api.rate_limit = 1);
+        for _ in 0..100 {
+            let mut image = request(&[("host", "localhost"), ("sec-fetch-site", "cross-site")]);
+            image.extensions_mut().insert(Peer("127.0.0.1:1".parse().unwrap()));
+            assert_eq!(guard.check(&image).unwrap_err().body().code, "forbidden");
+        }
+        let mut own = request(&[("host", "localhost")]);
+        own.extensions_mut().insert(Peer("127.0.0.1:1".parse().unwrap()));
+        assert!(guard.check(&own).is_ok());
     }
 }

@@ -289,6 +289,8 @@ fn server_config(cert: &Path, key: &Path) -> Result<ServerConfig, ListenError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -301,6 +303,33 @@ mod tests {
             (64, 16, 16),
         ] {
             assert_eq!((Share::Tcp.of(files), Share::Beside.of(files)), (tcp, beside), "{files}");
+        }
+    }
+
+    /// What a client hears that sends this, a byte every five seconds.
+    async fn answer_to_drops(text: &str) -> (String, Duration) {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let routes = Router::new().fallback(async || "served");
+        let begun = tokio::time::Instant::now();
+        let answering = tokio::spawn(answer(server, None, routes, CancellationToken::new()));
+        let mut said = String::new();
+        for byte in text.bytes() {
+            if client.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_secs(5)).await;
+        }
+        let _ = client.read_to_string(&mut said).await;
+        answering.await.unwrap();
+        (said, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_drips_and_a_client_that_says_nothing_are_given_up() {
+        for text in ["GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "G", ""] {
+            let (said, took) = answer_to_drops(text).await;
+            assert!(!said.contains("served"), "{text:?}: {said}");
+            assert!(took <= HEAD_LIMIT + Duration::from_secs(5), "{text:?}: {took:?}");
         }
     }
 }

@@ -343,4 +343,42 @@ mod tests {
         assert!(matches!(file.create("c", Scope::Read), Err(TokenError::Damaged { .. })));
         assert_eq!(Tokens::new(file).scope("x"), None);
     }
+
+    #[test]
+    fn a_revoked_token_does_not_come_back_with_a_new_one() {
+        let (_dir, file) = file();
+        for round in 0..20 {
+            file.create("old", Scope::Admin).unwrap();
+            let other = file.clone();
+            let new = format!("new{round}");
+            let makes = std::thread::spawn(move || other.create(&new, Scope::Read).unwrap());
+            file.revoke("old").unwrap();
+            makes.join().unwrap();
+            assert!(file.list().unwrap().iter().all(|token| token.name != "old"), "{round}");
+        }
+        assert_eq!(file.list().unwrap().len(), 20, "none is lost");
+        assert_eq!(fs::metadata(file.path().with_file_name(LOCK_NAME)).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_and_one_that_is_none_are_no_tokens() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_dir, file) = file();
+        let token = file.create("a", Scope::Admin).unwrap();
+        let tokens = Tokens::new(file.clone());
+        for (mode, good) in [(0o640, true), (0o620, false), (0o602, false), (0o600, true)] {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(tokens.scope(&token).is_some(), good, "{mode:o}");
+        }
+        fs::remove_file(file.path()).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            file.path(),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_bits_truncate(0o600),
+            0,
+        )
+        .unwrap();
+        assert_eq!(tokens.scope(&token), None, "a pipe is not waited for");
+    }
 }

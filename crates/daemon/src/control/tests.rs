@@ -277,7 +277,8 @@ async fn the_socket_is_the_owners_alone_replaces_a_stale_one_and_may_lie_deep() 
 /// Opens the stream of events and reads until it has begun.
 async fn listen(home: &Home) -> BufReader<UnixStream> {
     let mut stream = UnixStream::connect(home.socket()).await.unwrap();
-    let request = b"GET /api/v1/events?topics=node HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
+    let request =
+        b"GET /api/v1/events?topics=node HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
     stream.write_all(request).await.unwrap();
     let mut stream = BufReader::new(stream);
     next_line(&mut stream, "event: snapshot").await;
