@@ -22,10 +22,11 @@ pub fn give_back_code() -> io::Result<()> {
 
 /// Gives the system back what was allocated and is free again: the allocator keeps it, such as the buffers of a
 /// thousand listeners that have left.
-#[cfg(target_env = "gnu")]
 pub fn give_back_heap() {
-    // SAFETY: it takes no pointer, and may be called at any time from any thread.
+    // Other C libraries give back by themselves.
+    #[cfg(target_env = "gnu")]
     #[allow(unsafe_code)]
+    // SAFETY: it takes no pointer, and may be called at any time from any thread.
     unsafe {
         libc::malloc_trim(0)
     };

@@ -101,7 +101,10 @@ fn a_due_upgrade_that_is_not_ready_is_shown_as_blocked() {
     home.sees_head(10);
     home.schedule("v3", 12);
     node.set_head(12);
-    home.sees("it is blocked", |status| !status["upgrades"][0]["blocked"].is_null());
+    home.sees("it is blocked, and known not to be ready", |status| {
+        let upgrade = &status["upgrades"][0];
+        !upgrade["blocked"].is_null() && upgrade["ready"] == false
+    });
     has(&home.cli(&["status"]).expect(0).out, &["ATTENTION", "NOT READY", "blocked:"]);
     has(&home.cli(&["upgrade", "list"]).expect(0).out, &["blocked"]);
     assert!(node.runs());
