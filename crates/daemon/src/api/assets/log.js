@@ -7,7 +7,8 @@ import { call } from "./connection.js";
 const KEPT = 200;
 
 let lines = [];
-let coming = null;
+/** What has come since each of the fetches under way began. */
+const fetches = new Set();
 let paused = false;
 let missed = 0;
 
@@ -31,23 +32,25 @@ function draw() {
   if (atEnd) place.scrollTop = place.scrollHeight;
 }
 
-/** Fetches the end of the log; lines that come meanwhile are kept back and joined to it. */
+/** Fetches the end of the log and joins to it what has come meanwhile. A fetch can overtake another one. */
 export async function fetchLog() {
-  coming = [];
+  const meanwhile = [];
+  fetches.add(meanwhile);
+  let before = lines;
   try {
-    const answer = await call("GET", `api/v1/logs?tail=${KEPT}`);
-    lines = joined(answer.lines, coming).slice(-KEPT);
+    before = (await call("GET", `api/v1/logs?tail=${KEPT}`)).lines;
   } catch {
-    lines = joined(lines, coming).slice(-KEPT);
+    // What is known stays.
   }
-  coming = null;
+  fetches.delete(meanwhile);
+  lines = joined(before, meanwhile).slice(-KEPT);
   draw();
 }
 
 export function tookLines(more) {
   missed = paused ? Math.min(missed + more.length, 9999) : 0;
-  if (coming !== null) coming.push(...more);
-  else lines = lines.concat(more).slice(-KEPT);
+  fetches.forEach((meanwhile) => meanwhile.push(...more));
+  lines = lines.concat(more).slice(-KEPT);
   draw();
 }
 
