@@ -147,6 +147,16 @@ impl Files {
         }
     }
 
+    /// The number of the newest event; 0 before the first one.
+    ///
+    /// # Errors
+    /// A state that cannot be read.
+    pub fn newest_event(&mut self) -> Result<u64, Failure> {
+        let Some(state) = state(&self.home)? else { return Ok(0) };
+        let range = state.event_range().map_err(|error| Failure::from_error(&error))?;
+        Ok(range.map_or(0, |(_, newest)| newest))
+    }
+
     /// Gives an order that only changes the plan file: to schedule or to cancel.
     ///
     /// # Errors

@@ -80,6 +80,10 @@ impl Supervised for FilesApi {
         self.ask(move |files| files.events_since(seq, limit))
     }
 
+    fn newest_event(&self) -> Answering<'_, u64> {
+        self.ask(Files::newest_event)
+    }
+
     fn subscribe(&self) -> Answering<'_, Subscription> {
         needs_supervisor()
     }

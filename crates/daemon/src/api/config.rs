@@ -200,6 +200,7 @@ fn item(key: &str, value: &Value) -> Result<Option<Item>, String> {
 fn put(document: &mut DocumentMut, key: &str, item: Option<Item>) {
     let (table, name) = match key.split_once('.') {
         None => (document.as_table_mut(), key),
+        Some((group, _)) if item.is_none() && !document.contains_key(group) => return,
         Some((group, name)) => {
             let group = document.entry(group).or_insert_with(|| Item::Table(Table::new()));
             match group.as_table_like_mut() {

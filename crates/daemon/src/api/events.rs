@@ -73,7 +73,12 @@ pub(super) async fn events(
     }
     let since = since.unwrap_or(0);
     let found = api.asked.events_since(since, limit.clamp(1, MAX_EVENTS)).await?;
-    let last = found.last().map_or(since, |event| event.seq);
+    let last = match found.last() {
+        Some(event) => event.seq,
+        // A number that there is not yet would be waited for in vain, and what comes before it be missed.
+        None if since > 0 => since.min(api.asked.newest_event().await?),
+        None => since,
+    };
     let wanted = found.iter().filter(|event| topics.contains(Topic::of_event(&event.topic)));
     Ok(Json(wire::Events { events: wanted.map(wire::Event::of).collect(), last }).into_response())
 }

@@ -94,7 +94,8 @@ impl Shown {
                     None => since > api.hub.last(),
                 };
             if gap {
-                let oldest = events.first().map_or(api.hub.last(), |event| event.seq);
+                let kept = api.asked.events_since(0, 1).await?;
+                let oldest = kept.first().map_or(0, |event| event.seq);
                 let data = json!({"since": since, "oldest": oldest});
                 frames.push(Arc::new(Frame::passing(Topic::System, "gap", &data, api.hub.last())));
                 frames.extend(self.begin(api, topics).await?);

@@ -22,6 +22,8 @@ pub trait Supervised: fmt::Debug + Send + Sync {
     fn history(&self, limit: usize) -> Answering<'_, Vec<HistoryEntry>>;
     /// The events after `seq`, oldest first, at most `limit`.
     fn events_since(&self, seq: u64, limit: usize) -> Answering<'_, Vec<RecordedEvent>>;
+    /// The number of the newest event; 0 before the first one.
+    fn newest_event(&self) -> Answering<'_, u64>;
     /// What happens from now on.
     fn subscribe(&self) -> Answering<'_, Subscription>;
     /// The settings file was changed.
@@ -47,6 +49,10 @@ impl Supervised for Handle {
 
     fn events_since(&self, seq: u64, limit: usize) -> Answering<'_, Vec<RecordedEvent>> {
         Box::pin(async move { Handle::events_since(self, seq, limit).await?.map_err(ApiError::failed) })
+    }
+
+    fn newest_event(&self) -> Answering<'_, u64> {
+        Box::pin(async { Ok(self.subscribe().await?.last) })
     }
 
     fn subscribe(&self) -> Answering<'_, Subscription> {

@@ -97,7 +97,7 @@ pub enum TokenError {
         source: io::Error,
     },
     /// The file is not what was written there.
-    #[error("{} is damaged: {source}. Remove it and make the tokens anew; until then none is good", path.display())]
+    #[error("{} is damaged, and none of its tokens is good: remove it and make them anew", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

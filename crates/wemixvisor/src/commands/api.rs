@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
+use wemixvisor_core::engine::port::{RefusalCode, Refused};
 use wemixvisor_daemon::api::Place;
 use wemixvisor_daemon::api::relay::Beside;
 use wemixvisor_daemon::api::tokens::{self, Token, TokenError, TokenFile};
@@ -94,7 +95,8 @@ async fn serve(context: &Context, loaded: settings::Loaded) -> Result<u8, Failur
 }
 
 fn token(context: &Context, command: TokenCommand) -> Result<u8, Failure> {
-    let (_, home) = context.home()?;
+    // A settings file that cannot be used keeps nobody from taking back a token of a supervisor that runs.
+    let (_, home, _) = context.place()?;
     if !home.wemixvisor().is_dir() {
         return Err(Failure::failed(format!(
             "there is no home of a node at {}; lay it out with: wemixvisor init <binary>",
@@ -135,9 +137,10 @@ fn token(context: &Context, command: TokenCommand) -> Result<u8, Failure> {
 fn refused(error: TokenError) -> Failure {
     match &error {
         TokenError::BadName(_) => Failure::usage(error.to_string()),
-        TokenError::Exists(_) | TokenError::Unknown(_) | TokenError::TooMany => {
-            Failure::refused(error.to_string())
+        TokenError::Unknown(_) => {
+            Failure::from(Refused { code: RefusalCode::NotFound, message: error.to_string() })
         }
+        TokenError::Exists(_) | TokenError::TooMany => Failure::refused(error.to_string()),
         _ => Failure::from_error(&error),
     }
 }

@@ -98,14 +98,26 @@ fn visible(text: &str) -> usize {
         .count()
 }
 
-/// Text from elsewhere, without anything that would move the cursor or change colours.
+/// Text from elsewhere, without anything that would move the cursor, change colours, turn the direction of what
+/// follows, or not be seen.
 pub fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || is_unseen(c) { ' ' } else { c }).collect()
+}
+
+/// Characters without a shape of their own that can make a text look like another one.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_others_cannot_look_like_another_text() {
+        let text = "a\u{1b}[31m\u{202e}b\u{202c}\u{200b}c\u{2066}\u{feff}é";
+        assert_eq!(harmless(text), "a [31m b  c  é");
+    }
 
     #[test]
     fn spans_have_two_units() {

@@ -69,6 +69,7 @@ fn g44_a_client_that_comes_back_misses_nothing() {
     let after: Vec<u64> = recorded.filter(|seq| *seq > seen["seq"].as_u64().unwrap()).collect();
     assert_eq!(numbers, after);
     // A number that there never was, and one that makes no sense.
+    assert_eq!(api.get("/api/v1/events?since=1000000")["last"], all["last"]);
     let mut events = api.events();
     events.say(&json!({"action": "subscribe", "topics": ["node"], "since": 1_000_000}).to_string());
     events.until("the gap is told", |frame| frame["type"] == "gap");
@@ -149,6 +150,7 @@ fn the_settings_are_changed_over_the_api_and_the_api_by_the_settings() {
     let other = TestApi::of(&home);
     home.wait("it is served on the other port", || other.try_ask("GET", "/health", None));
     assert!(api.try_ask("GET", "/health", None).is_none());
+    assert_eq!(other.get("/api/v1/status")["supervisor"], home.status().unwrap()["supervisor"]);
     home.set("api.require_token", "true");
     home.wait("a token is needed", || {
         other.try_ask("GET", "/api/v1/status", None).filter(|(status, _)| *status == 401)
@@ -157,6 +159,18 @@ fn the_settings_are_changed_over_the_api_and_the_api_by_the_settings() {
     testkit::wait_for("it is not served", LIMIT, || {
         other.try_ask("GET", "/health", None).is_none().then_some(())
     });
+    assert_eq!(supervisor.stop(), 0);
+}
+
+#[test]
+fn a_token_is_taken_back_whatever_the_settings_say() {
+    let home = home();
+    let supervisor = home.start();
+    let _ = home.cli(&["api", "token", "create", "lost"]).expect(0);
+    home.set("api.enabled", "perhaps");
+    let said = home.cli(&["api", "token", "revoke", "lost"]).expect(0);
+    assert!(said.err.contains("perhaps"), "the fault is said: {}", said.err);
+    assert_eq!(home.cli(&["api", "token", "revoke", "lost"]).code, 1, "there is none any more");
     assert_eq!(supervisor.stop(), 0);
 }
 

@@ -118,7 +118,7 @@ function hint() {
     const left = Number(text) - head;
     const time = state.head.blockTime ? `, in about ${duration(left * state.head.blockTime)}` : "";
     if (left > 0) said = `${number(left)} blocks from now${time}.`;
-    else said = "That height has already passed: the upgrade would be carried out at once.";
+    else said = "That height has already passed: it will be refused.";
   }
   byId("height-hint").textContent = said;
 }

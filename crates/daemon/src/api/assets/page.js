@@ -54,6 +54,8 @@ function connection(how) {
     ask();
     fetchLog();
   }
+  // Why it was closed is asked at once: the supervisor may be gone, or the token worth nothing any more.
+  if (how === "waiting" && isLive() && byId("login").hidden) ask();
   byId("connection").dataset.state = how;
   byId("connection").textContent = LINES[how];
 }

@@ -8,6 +8,8 @@ mod place;
 mod secrets;
 mod upgrade;
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -226,9 +228,11 @@ impl Status {
 }
 
 impl Supervisor {
-    /// This process, as of now.
+    /// This process; it began when this was asked first.
     pub(crate) fn here() -> Self {
-        Self { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id(), started_at: Moment::now() }
+        static BEGUN: OnceLock<Moment> = OnceLock::new();
+        let started_at = *BEGUN.get_or_init(Moment::now);
+        Self { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id(), started_at }
     }
 }
 
