@@ -30,6 +30,7 @@ use wemixvisor_host::trial::{self, crash_point};
 use wemixvisor_host::watch::{FileWatch, WatchError};
 
 use crate::api::Place;
+use crate::api::wire::Supervisor;
 use crate::clock::Clock;
 use crate::configuration::Configuration;
 use crate::effects::{Effects, Watching, log_policy, tell_plans};
@@ -251,9 +252,10 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     let watching = Watching::new(endpoints, &settings, tell.clone());
     let place = Place { log: log.path.clone(), configuration: configuration.clone() };
     let handle = Handle::new(tell.clone(), successor, configuration);
+    let about = Supervisor::here();
     let serving = Serving::start().map_err(system("start the thread of the API"))?;
-    let tcp = serving.serve_tcp(handle.clone(), place.clone(), &home, settings.api.clone());
-    let mut presence = Presence::begin(lock, home.clone(), handle, place, serving.runtime().clone())
+    let tcp = serving.serve_tcp(handle.clone(), about.clone(), place.clone(), &home, settings.api.clone());
+    let mut presence = Presence::begin(lock, home.clone(), handle, about, place, serving.runtime().clone())
         .map_err(system("open the control socket"))?;
     let listening = tokio::spawn(keeping.clone().listen(events, tell.clone()));
     tokio::spawn(quit_on_order(quits, keeping.clone()));

@@ -78,11 +78,12 @@ impl Presence {
         lock: SupervisorLock,
         home: Arc<Home>,
         handle: Handle,
+        about: Supervisor,
         place: Place,
         runtime: Runtime,
     ) -> std::io::Result<Self> {
         let over = CancellationToken::new();
-        let api = Api::new(Arc::new(handle), Some(Supervisor::here()), place, over.clone());
+        let api = Api::new(Arc::new(handle), Some(about), place, over.clone());
         let socket = Socket::open(&home, &runtime, api.clone(), over.clone())?;
         Ok(Self { home, api, runtime, over, socket, problem: None, lock })
     }

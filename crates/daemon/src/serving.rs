@@ -65,11 +65,19 @@ impl Serving {
     }
 
     /// Serves the API over TCP as the settings say, now and when they change.
-    pub(crate) fn serve_tcp(&self, handle: Handle, place: Place, home: &Home, first: settings::Api) -> Tcp {
+    pub(crate) fn serve_tcp(
+        &self,
+        handle: Handle,
+        about: Supervisor,
+        place: Place,
+        home: &Home,
+        first: settings::Api,
+    ) -> Tcp {
         let (change, changed) = watch::channel(first);
         let problem = Arc::new(Mutex::new(None));
         let tending = Tending {
             handle,
+            about,
             place,
             tokens: TokenFile::of(home),
             own_dir: home.wemixvisor().to_owned(),
@@ -115,6 +123,7 @@ impl Tcp {
 
 struct Tending {
     handle: Handle,
+    about: Supervisor,
     place: Place,
     tokens: TokenFile,
     own_dir: PathBuf,
@@ -138,7 +147,7 @@ impl Tending {
                     self.say(None);
                     tracing::info!("the API is served on {}", bound.url());
                     let over = self.over.child_token();
-                    let about = Some(Supervisor::here());
+                    let about = Some(self.about.clone());
                     let api =
                         Api::new(Arc::new(self.handle.clone()), about, self.place.clone(), over.clone());
                     let routes = guarded(api, wanted, self.tokens.clone());

@@ -8,8 +8,6 @@ mod place;
 mod secrets;
 mod upgrade;
 
-use std::sync::OnceLock;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -228,11 +226,9 @@ impl Status {
 }
 
 impl Supervisor {
-    /// This process; it began when this was asked first.
+    /// This process, beginning now.
     pub(crate) fn here() -> Self {
-        static BEGUN: OnceLock<Moment> = OnceLock::new();
-        let started_at = *BEGUN.get_or_init(Moment::now);
-        Self { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id(), started_at }
+        Self { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id(), started_at: Moment::now() }
     }
 }
 
