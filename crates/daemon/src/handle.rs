@@ -177,15 +177,15 @@ impl Handle {
         self.mailbox.send(Message::Settings(self.configuration.settings())).await.map_err(|_| Gone)
     }
 
-    async fn question<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Gone> {
+    pub(crate) async fn question<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Gone> {
         let _turn = self.questions.acquire().await.map_err(|_| Gone)?;
         self.ask(message).await
     }
 
-    pub(crate) async fn ask<T>(
-        &self,
-        message: impl FnOnce(oneshot::Sender<T>) -> Message,
-    ) -> Result<T, Gone> {
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Result<T, Gone> {
         let (reply, answer) = oneshot::channel();
         self.mailbox.send(message(reply)).await.map_err(|_| Gone)?;
         answer.await.map_err(|_| Gone)

@@ -56,7 +56,7 @@ impl Supervised for Handle {
     }
 
     fn subscribe(&self) -> Answering<'_, Subscription> {
-        Box::pin(async { self.ask(Message::Subscribe).await?.map_err(ApiError::failed) })
+        Box::pin(async { self.question(Message::Subscribe).await?.map_err(ApiError::failed) })
     }
 
     fn settings_changed(&self) -> Answering<'_, ()> {
