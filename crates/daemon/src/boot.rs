@@ -27,7 +27,7 @@ use wemixvisor_host::memory;
 use wemixvisor_host::store::{Store, StoreError};
 use wemixvisor_host::successor::{self, Successor};
 use wemixvisor_host::trial::{self, crash_point};
-use wemixvisor_host::watch::{FileWatch, WatchError};
+use wemixvisor_host::watch::{FileWatch, WatchError, WatchedFile};
 
 use crate::api::Place;
 use crate::api::wire::Supervisor;
@@ -58,6 +58,9 @@ const LEFT_LIMIT: Duration = Duration::from_secs(15);
 
 /// A signal that was caught has its listener told within this time.
 const CAUGHT_ARRIVE: Duration = Duration::from_millis(5);
+
+/// A settings file is read when it has been the same for so long: half of it would be other settings.
+const SETTINGS_SETTLE: Duration = Duration::from_millis(100);
 
 /// The key of this node's own number.
 const STAGGER: &str = "stagger";
@@ -212,6 +215,11 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     };
     let endpoints = sources::endpoints(&settings, home.root(), &line);
     let _watch = watch_files(&home, &settings, &tell, configuration.clone())?;
+    // They were read before they were watched.
+    tokio::task::spawn_blocking({
+        let (tell, configuration) = (tell.clone(), configuration.clone());
+        move || configuration.tell(&tell)
+    });
     let boot = Boot {
         sources: sources::described(&endpoints),
         settings: (*settings).clone(),
@@ -330,9 +338,8 @@ fn listen_to_signals(tell: &mpsc::Sender<Message>, configuration: &Configuration
     tokio::spawn(async move {
         // Never passed on: it kills a node (NODES.md section 5).
         while hangups.recv().await.is_some() {
-            if tell.send(Message::Settings(configuration.settings())).await.is_err() {
-                return;
-            }
+            let (tell, configuration) = (tell.clone(), configuration.clone());
+            tokio::task::spawn_blocking(move || configuration.tell(&tell));
         }
     });
     Ok(())
@@ -381,13 +388,20 @@ fn watch_files(
 ) -> Result<FileWatch, WatchError> {
     let (home, tell) = (home.clone(), tell.clone());
     let plans = home.plan_file();
-    let files = vec![plans.clone(), configuration.file.clone()];
+    let files = vec![
+        // Half of a plan file makes no sense, and is read as that.
+        WatchedFile { path: plans.clone(), settles_in: Duration::ZERO },
+        WatchedFile { path: configuration.file.clone(), settles_in: SETTINGS_SETTLE },
+    ];
     FileWatch::start(files, settings.upgrade.poll_interval, move |changed| {
         // On the watch's own thread: it may wait for the mailbox.
         if changed == plans {
-            tell_plans(&home, &tell, |home| (Input::Plans(recorded::plans(home)), ()));
+            tell_plans(&home, &tell, |home| {
+                let (plans, sum) = recorded::plans_with_sum(home);
+                (Input::Plans(plans), sum)
+            })
         } else {
-            let _ = tell.blocking_send(Message::Settings(configuration.settings()));
+            configuration.tell(&tell)
         }
     })
 }

@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use wemixvisor_core::settings::{Resolved, Settings};
+use tokio::sync::mpsc;
+use wemixvisor_core::settings::Resolved;
+use wemixvisor_host::digest::Digest;
+use wemixvisor_host::watch::read_whole;
+
+use crate::handle::Message;
 
 /// Reads all layers; with a text, as if the file held that. The errors are all that is wrong.
 pub type Read = Arc<dyn Fn(Option<String>) -> Result<Resolved, Vec<String>> + Send + Sync>;
@@ -19,13 +24,20 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// The settings as they are now, or all that is wrong with them, a line each.
-    ///
-    /// # Errors
-    /// In words.
-    pub(crate) fn settings(&self) -> Result<Box<Settings>, String> {
-        let resolved = (self.read)(None).map_err(|errors| errors.join("\n"))?;
-        Ok(Box::new(resolved.settings))
+    /// Reads the settings and tells the engine, one after the other: what was read first is told first, so that an
+    /// older reading never takes the place of a newer one. Waits for the disk and for the mailbox. The answer is the
+    /// sum of the file, where it could be read.
+    pub(crate) fn tell(&self, mailbox: &mpsc::Sender<Message>) -> Option<Digest> {
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is wrong with a file that cannot be read is said by who reads all layers.
+        let bytes = read_whole(&self.file).ok();
+        let sum = bytes.as_deref().map(Digest::of_bytes);
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let read = (self.read)(text).map(|resolved| Box::new(resolved.settings));
+        // Nobody reads it any more when the supervisor ends.
+        let _ = mailbox.blocking_send(Message::Settings(read.map_err(|errors| errors.join("\n"))));
+        sum
     }
 }
 

@@ -174,7 +174,9 @@ impl Handle {
     /// # Errors
     /// [`Gone`] when the supervisor is ending.
     pub async fn settings_changed(&self) -> Result<(), Gone> {
-        self.mailbox.send(Message::Settings(self.configuration.settings())).await.map_err(|_| Gone)
+        let (configuration, mailbox) = (self.configuration.clone(), self.mailbox.clone());
+        let told = tokio::task::spawn_blocking(move || configuration.tell(&mailbox)).await;
+        if told.is_err() || self.mailbox.is_closed() { Err(Gone) } else { Ok(()) }
     }
 
     pub(crate) async fn question<T>(

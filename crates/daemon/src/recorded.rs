@@ -10,6 +10,7 @@ use wemixvisor_core::plan::{Plan, PlanName};
 use wemixvisor_core::plan_file;
 use wemixvisor_core::time::WallMs;
 use wemixvisor_core::upgrade::{Outcome, Record};
+use wemixvisor_host::digest::Digest;
 use wemixvisor_host::home::Home;
 use wemixvisor_host::keeper::{NodeExit, WaitStatus};
 use wemixvisor_host::plan_file as plan_bytes;
@@ -140,13 +141,21 @@ pub(crate) fn set_data_dir(batch: &mut Batch<'_>, home: &Path, data: &Path) -> R
 /// # Errors
 /// In words: why the file cannot be used.
 pub fn plans(home: &Home) -> Result<Vec<Plan>, String> {
-    match plan_bytes::read(home).map_err(|error| said(&error))? {
+    plans_with_sum(home).0
+}
+
+/// The same, and the sum of what the file held when it could be read.
+pub(crate) fn plans_with_sum(home: &Home) -> (Result<Vec<Plan>, String>, Option<Digest>) {
+    match plan_bytes::read(home) {
+        Err(error) => (Err(said(&error)), None),
         // A disk that is not mounted takes back no plan.
-        None if !home.data().is_dir() => {
-            Err(format!("the data directory {} is not there", home.data().display()))
+        Ok(None) if !home.data().is_dir() => {
+            (Err(format!("the data directory {} is not there", home.data().display())), None)
         }
-        None => Ok(Vec::new()),
-        Some(content) => plan_file::parse(&content.text).map_err(|error| said(&error)),
+        Ok(None) => (Ok(Vec::new()), None),
+        Ok(Some(content)) => {
+            (plan_file::parse(&content.text).map_err(|error| said(&error)), Some(content.digest))
+        }
     }
 }
 

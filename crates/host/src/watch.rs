@@ -5,7 +5,8 @@
 //! other directories, a writer that keeps the file open, a directory that is not there yet or was made again.
 //! A poll is a `stat`; the content is read only when the identity (with the ctime, which nobody can set back)
 //! differs, or is too young to be trusted. A change is a change of *content*: the same bytes again, or another
-//! time stamp, are none.
+//! time stamp, are none. What a file held before is what the one who was told of it has read, which may be another
+//! thing than what the watch itself had seen a moment earlier.
 //!
 //! One thread of its own: a file system that hangs holds up nobody else. It sleeps in one `poll(2)` call.
 
@@ -16,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -30,7 +31,7 @@ use crate::program::FileIdentity;
 /// idle supervisor asleep.
 const SAFETY_POLL: Duration = Duration::from_secs(2);
 
-/// So much of a file is compared, in bytes, and its length: twice what a plan file may have.
+/// The longest file that is compared, in bytes: twice what a plan file may have.
 const COMPARED: u64 = 2 * 1024 * 1024;
 
 /// What is asked of inotify: not every write (the database lies in a watched directory, too), but the end of
@@ -68,11 +69,22 @@ pub struct FileWatch {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A file to be watched.
+#[derive(Debug)]
+pub struct WatchedFile {
+    /// Where it is; it need not be there.
+    pub path: PathBuf,
+    /// A change is told when the file has held the same for so long: half of what is written in place can make sense
+    /// by itself.
+    pub settles_in: Duration,
+}
+
 impl FileWatch {
     /// Watches files, each of which may be there or not. `on_change` is called, on the watch's thread, with
     /// the path of every file whose content differs from what it was: made, changed, removed, become unreadable
-    /// or readable. What the files hold when this returns is the beginning: read them after it, and nothing is
-    /// missed.
+    /// or readable. It answers with the sum of what it read itself, `None` where it could not: when that is not what
+    /// the file holds, it is called again. What the files hold when this returns is the beginning: read them after it,
+    /// and nothing is missed.
     ///
     /// A directory that inotify covers is polled every two seconds (or every `poll_every`, if that is longer); one
     /// that it does not cover, every `poll_every`.
@@ -80,9 +92,9 @@ impl FileWatch {
     /// # Errors
     /// [`WatchError`]. Files and directories that cannot be watched are no error: they are polled.
     pub fn start(
-        paths: Vec<PathBuf>,
+        files: Vec<WatchedFile>,
         poll_every: Duration,
-        on_change: impl FnMut(&Path) + Send + 'static,
+        on_change: impl FnMut(&Path) -> Option<Digest> + Send + 'static,
     ) -> Result<Self, WatchError> {
         let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| WatchError::NoDescriptor { what: "eventfd", source: error.into() })?;
@@ -90,7 +102,7 @@ impl FileWatch {
         // Without inotify (its instances are few on some machines) the poll does it alone.
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
         let mut watch = Watch {
-            files: paths.into_iter().map(Watched::new).collect(),
+            files: files.into_iter().map(Watched::new).collect(),
             directories: Vec::new(),
             inotify,
             poll_every,
@@ -132,14 +144,15 @@ struct Directory {
     watch: i32,
 }
 
-impl<F: FnMut(&Path)> Watch<F> {
+impl<F: FnMut(&Path) -> Option<Digest>> Watch<F> {
     fn run(mut self, stop: &OwnedFd) {
         while !self.wait(stop) {
             // First cover, then look: what happens in between wakes us again.
             self.cover();
             for file in &mut self.files {
                 if file.has_changed() {
-                    (self.on_change)(&file.path);
+                    let read = (self.on_change)(&file.file.path);
+                    file.was_told(read);
                 }
             }
         }
@@ -147,8 +160,10 @@ impl<F: FnMut(&Path)> Watch<F> {
 
     /// Sleeps until something happened or the time has come; the answer is whether to stop.
     fn wait(&mut self, stop: &OwnedFd) -> bool {
-        let covered = self.files.iter().all(|file| self.covers(durable::parent(&file.path)));
+        let covered = self.files.iter().all(|watched| self.covers(durable::parent(&watched.file.path)));
         let limit = if covered { self.poll_every.max(SAFETY_POLL) } else { self.poll_every };
+        let settles = self.files.iter().filter_map(Watched::settles_in).min();
+        let limit = settles.map_or(limit, |settles| settles.min(limit));
         let limit = Timespec::try_from(limit).ok();
         let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
         fds.extend(self.inotify.iter().map(|inotify| PollFd::new(inotify, PollFlags::IN)));
@@ -192,8 +207,8 @@ impl<F: FnMut(&Path)> Watch<F> {
             }
             same
         });
-        for file in &self.files {
-            let path = durable::parent(&file.path);
+        for watched in &self.files {
+            let path = durable::parent(&watched.file.path);
             if self.directories.iter().any(|directory| directory.path == path) {
                 continue;
             }
@@ -205,57 +220,103 @@ impl<F: FnMut(&Path)> Watch<F> {
     }
 }
 
-/// One file and what it held when it was last looked at.
+/// One file and what it held when it was last told of.
 struct Watched {
-    path: PathBuf,
+    file: WatchedFile,
     content: Content,
     /// The identity that vouches for the content; `None` when nothing does, so that it is read again.
     identity: Option<FileIdentity>,
+    /// What it holds now, and since when, as long as that is too young to be told.
+    settling: Option<(Content, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Absent,
+    /// Or too long.
     Unreadable,
-    Bytes { length: u64, digest: Digest },
+    Bytes(Digest),
 }
 
 impl Watched {
-    fn new(path: PathBuf) -> Self {
-        let mut file = Self { path, content: Content::Absent, identity: None };
-        file.has_changed();
-        file
+    fn new(file: WatchedFile) -> Self {
+        let mut watched = Self { file, content: Content::Absent, identity: None, settling: None };
+        watched.content = watched.look().unwrap_or(Content::Absent);
+        watched
     }
 
-    fn has_changed(&mut self) -> bool {
-        let identity = fs::metadata(&self.path).map(|data| FileIdentity::of(&data));
+    /// What the file holds; `None` where it is certain that nothing changed.
+    fn look(&mut self) -> Option<Content> {
+        let identity = fs::metadata(&self.file.path).map(|data| FileIdentity::of(&data));
         if identity.as_ref().is_ok_and(|identity| self.identity == Some(*identity)) {
-            return false;
+            return None;
         }
         self.identity = identity.ok().filter(FileIdentity::is_settled);
-        let content = read(&self.path);
-        let changed = content != self.content;
+        Some(read(&self.file.path))
+    }
+
+    #[allow(clippy::disallowed_methods)] // A time to wait, measured where one waits.
+    fn has_changed(&mut self) -> bool {
+        let settling = self.settling.take();
+        let Some(content) = self.look().or(settling.map(|(content, _)| content)) else { return false };
+        if content == self.content {
+            return false;
+        }
+        let since =
+            settling.filter(|(before, _)| *before == content).map_or_else(Instant::now, |(_, since)| since);
+        if since.elapsed() < self.file.settles_in {
+            self.settling = Some((content, since));
+            return false;
+        }
         self.content = content;
-        changed
+        true
+    }
+
+    /// How long it takes until what it holds can be told.
+    fn settles_in(&self) -> Option<Duration> {
+        self.settling.map(|(_, since)| self.file.settles_in.saturating_sub(since.elapsed()))
+    }
+
+    /// Who was told has read this; it is what the next look is compared with.
+    fn was_told(&mut self, read: Option<Digest>) {
+        let found = match (read, self.content) {
+            (Some(sum), _) => Content::Bytes(sum),
+            (None, Content::Bytes(_)) => Content::Unreadable,
+            (None, nothing) => nothing,
+        };
+        if found != self.content {
+            self.content = found;
+            self.identity = None;
+        }
     }
 }
 
 fn read(path: &Path) -> Content {
-    // Not blocking: a pipe under the file's name must not hold us up.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Content::Absent,
-        Err(_) => return Content::Unreadable,
-    };
-    let length = match file.metadata() {
-        Ok(data) if data.is_file() => data.len(),
-        _ => return Content::Unreadable,
-    };
-    match Digest::of_reader(file.take(COMPARED)) {
-        Ok((digest, _)) => Content::Bytes { length, digest },
+    match read_whole(path) {
+        Ok(bytes) => Content::Bytes(Digest::of_bytes(&bytes)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Content::Absent
+        }
         Err(_) => Content::Unreadable,
     }
+}
+
+/// What a file holds, as the watch sees it. Never waits on a pipe.
+///
+/// # Errors
+/// A file that is not there, not to be read, not a file, or longer than 2 MiB.
+pub fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(COMPARED + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > COMPARED {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -272,9 +333,65 @@ mod tests {
 
     fn watch(paths: &[&Path], poll_every: Duration) -> (FileWatch, Receiver<PathBuf>) {
         let (tell, told) = channel();
-        let paths = paths.iter().map(|path| path.to_path_buf()).collect();
-        let watch = FileWatch::start(paths, poll_every, move |path| drop(tell.send(path.into()))).unwrap();
+        let at_once = |path: &&Path| WatchedFile { path: path.to_path_buf(), settles_in: Duration::ZERO };
+        let on_change = move |path: &Path| {
+            let read = Digest::of_file(path).ok();
+            drop(tell.send(path.into()));
+            read
+        };
+        let watch = FileWatch::start(paths.iter().map(at_once).collect(), poll_every, on_change).unwrap();
         (watch, told)
+    }
+
+    #[test]
+    fn what_was_read_in_the_middle_of_a_change_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let (tell, told) = channel();
+        let mut halves = 1;
+        let on_change = move |path: &Path| {
+            // Saved a second time, with the same content, and read in the middle of that.
+            let whole = fs::read(path).unwrap();
+            if halves > 0 {
+                halves -= 1;
+                fs::write(path, "").unwrap();
+            }
+            let read = fs::read(path).unwrap();
+            fs::write(path, whole).unwrap();
+            tell.send(read.clone()).unwrap();
+            Some(Digest::of_bytes(&read))
+        };
+        let file = WatchedFile { path: path.clone(), settles_in: Duration::ZERO };
+        let _watch = FileWatch::start(vec![file], RARELY, on_change).unwrap();
+        durable::write_atomic(&path, b"saved", 0o600).unwrap();
+        assert_eq!(told.recv_timeout(LIMIT).unwrap(), b"");
+        assert_eq!(told.recv_timeout(LIMIT).unwrap(), b"saved");
+    }
+
+    #[test]
+    fn what_is_not_whole_yet_is_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("config.toml"), dir.path().join("plan.json"));
+        fs::write(&path, "old").unwrap();
+        let (tell, told) = channel();
+        let on_change = move |path: &Path| {
+            let read = fs::read(path).unwrap();
+            tell.send(read.clone()).unwrap();
+            Some(Digest::of_bytes(&read))
+        };
+        let settles = |path: &Path, settles_in| WatchedFile { path: path.into(), settles_in };
+        let files = vec![settles(&path, Duration::from_secs(3)), settles(&other, Duration::ZERO)];
+        let _watch = FileWatch::start(files, RARELY, on_change).unwrap();
+        let mut file = File::create(&path).unwrap();
+        // The empty file is looked at now: this one is told of at once.
+        fs::write(&other, "a plan").unwrap();
+        assert_eq!(told.recv_timeout(LIMIT).unwrap(), b"a plan");
+        file.write_all(b"new").unwrap();
+        drop(file);
+        assert_eq!(told.recv_timeout(LIMIT).unwrap(), b"new");
+        fs::write(&path, "new").unwrap();
+        fs::write(&other, "the end").unwrap();
+        assert_eq!(told.recv_timeout(LIMIT).unwrap(), b"the end");
     }
 
     #[test]

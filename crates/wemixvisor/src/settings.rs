@@ -123,6 +123,7 @@ pub fn load_with(given: &Given, text: Option<String>) -> Result<Loaded, LoadErro
         (None, dir) => dir.clone().unwrap_or_default().join(FILE_NAME),
     };
     let text = match text {
+        Some(text) if text.len() as u64 > MAX_FILE => return Err(LoadError::TooLarge(file)),
         Some(text) => Some(text),
         None => read(&file)?,
     };
