@@ -1,12 +1,10 @@
-//! The API over TCP, as a client has it: questions over HTTP, events over a WebSocket.
+//! The API over TCP, as a client has it who means well: questions in JSON, events over a WebSocket.
 
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
+use crate::door::{Door, Talk};
 use crate::home::TestHome;
 use crate::port::free_port;
 use crate::{LIMIT, http};
@@ -14,17 +12,21 @@ use crate::{LIMIT, http};
 /// The API of a home.
 #[derive(Debug, Clone, Copy)]
 pub struct TestApi {
-    /// Where it listens.
-    pub address: SocketAddr,
+    door: Door,
 }
 
 impl TestApi {
+    /// The one behind this port of the loopback address.
+    pub fn at(port: u16) -> Self {
+        Self { door: Door::at(port) }
+    }
+
     /// Has the home's supervisor serve it from its next start on, or, if it runs, from now on.
     pub fn of(home: &TestHome) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        home.set("api.listen", &address.to_string());
+        let port = free_port();
+        home.set("api.listen", &format!("127.0.0.1:{port}"));
         home.set("api.enabled", "true");
-        Self { address }
+        Self::at(port)
     }
 
     /// Asks; the answer is its status and its body as JSON.
@@ -34,9 +36,7 @@ impl TestApi {
 
     /// Asks; `None` where nobody answers.
     pub fn try_ask(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
-        let stream = TcpStream::connect_timeout(&self.address, LIMIT).ok()?;
-        stream.set_read_timeout(Some(LIMIT)).ok()?;
-        http::exchange(stream, method, path, body).ok()
+        http::exchange(self.door.connect()?, method, path, body).ok()
     }
 
     /// What a GET is answered, which must be good.
@@ -48,25 +48,15 @@ impl TestApi {
 
     /// Opens a WebSocket.
     pub fn events(&self) -> Events {
-        let request = format!("ws://{}/api/v1/ws", self.address).into_client_request().unwrap();
-        let stream = TcpStream::connect_timeout(&self.address, LIMIT).expect("the API listens");
-        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let mut begun = tungstenite::client(request, stream);
-        let socket = loop {
-            match begun {
-                Ok((socket, _)) => break socket,
-                Err(tungstenite::HandshakeError::Interrupted(middle)) => begun = middle.handshake(),
-                Err(tungstenite::HandshakeError::Failure(error)) => panic!("no WebSocket: {error}"),
-            }
-        };
-        Events { socket, seen: Vec::new() }
+        let talk = self.door.websocket(&[]).expect("a WebSocket");
+        Events { talk, seen: Vec::new() }
     }
 }
 
-/// A WebSocket to the API.
+/// What is heard over a WebSocket.
 #[derive(Debug)]
 pub struct Events {
-    socket: WebSocket<TcpStream>,
+    talk: Talk,
     /// Every frame so far.
     pub seen: Vec<Value>,
 }
@@ -84,37 +74,24 @@ impl Events {
 
     /// Says something, sense or not.
     pub fn say(&mut self, text: &str) {
-        self.socket.send(Message::text(text)).expect("the WebSocket takes it");
-    }
-
-    /// The next frame, if one comes within 50 ms. A closed socket ends the test.
-    pub fn read(&mut self) -> Option<Value> {
-        match self.socket.read() {
-            Ok(Message::Text(text)) => {
-                let frame: Value = serde_json::from_str(&text).expect("a frame is JSON");
-                self.seen.push(frame.clone());
-                Some(frame)
-            }
-            Ok(Message::Close(close)) => panic!("the WebSocket was closed: {close:?}"),
-            Ok(_) => None,
-            Err(tungstenite::Error::Io(error))
-                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
-            {
-                None
-            }
-            Err(error) => panic!("the WebSocket broke: {error}"),
-        }
+        assert!(self.talk.say(text), "the WebSocket takes it");
     }
 
     /// Reads until a frame is the one.
     pub fn until(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
-            if let Some(frame) = self.read().filter(&is_it) {
+            let seen =
+                || self.seen.iter().map(|frame| frame["type"].to_string()).collect::<Vec<_>>().join(" ");
+            let frame = match self.talk.hear() {
+                Ok(frame) if begun.elapsed() < LIMIT => frame,
+                Ok(_) => panic!("never came true: {what}; seen: {}", seen()),
+                Err(end) => panic!("over with {end:?} before {what}; seen: {}", seen()),
+            };
+            self.seen.push(frame.clone());
+            if is_it(&frame) {
                 return frame;
             }
-            let seen: Vec<_> = self.seen.iter().map(|frame| frame["type"].to_string()).collect();
-            assert!(begun.elapsed() < LIMIT, "never came true: {what}; seen: {}", seen.join(" "));
         }
     }
 

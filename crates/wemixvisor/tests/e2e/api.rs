@@ -194,7 +194,7 @@ fn a_port_that_is_taken_is_said_and_taken_when_it_is_free() {
     let said = home.cli(&["api", "--port", &address.port().to_string()]);
     assert_eq!(said.code, 1, "at once: {}", said.err);
     drop(taken);
-    let api = TestApi { address };
+    let api = TestApi::at(address.port());
     home.wait("it is served", || api.try_ask("GET", "/health", None));
     home.sees("the alert is over", |status| !is_said(status));
     assert_eq!(supervisor.stop(), 0);
