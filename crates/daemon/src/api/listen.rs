@@ -116,6 +116,28 @@ pub enum ListenError {
     },
 }
 
+impl ListenError {
+    /// Whether another program has the address.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
+/// Whether the files for TLS can be used, where any are set. `own_dir` is where relative paths are read from.
+///
+/// # Errors
+/// [`ListenError::Tls`].
+pub fn check_tls(settings: &settings::Api, own_dir: &Path) -> Result<(), ListenError> {
+    tls(settings, own_dir).map(drop)
+}
+
+fn tls(settings: &settings::Api, own_dir: &Path) -> Result<Option<Tls>, ListenError> {
+    match (&settings.tls_cert, &settings.tls_key) {
+        (Some(cert), Some(key)) => Tls::read(own_dir.join(cert), own_dir.join(key)).map(Some),
+        _ => Ok(None),
+    }
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => " (another program listens there: set api.listen to another port)",
@@ -134,10 +156,7 @@ impl Bound {
     /// Listens. `own_dir` is where relative paths are read from.
     pub(crate) async fn to(settings: &settings::Api, own_dir: &Path) -> Result<Self, ListenError> {
         let address = settings.address().ok_or_else(|| ListenError::NoAddress(settings.listen.clone()))?;
-        let tls = match (&settings.tls_cert, &settings.tls_key) {
-            (Some(cert), Some(key)) => Some(Tls::read(own_dir.join(cert), own_dir.join(key))?),
-            _ => None,
-        };
+        let tls = tls(settings, own_dir)?;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| ListenError::Bind { address, source })?;
         Ok(Self { listener, tls })

@@ -15,7 +15,7 @@ mod events;
 mod frame;
 pub(crate) mod guard;
 mod hub;
-pub(crate) mod listen;
+pub mod listen;
 mod logs;
 mod metrics;
 mod node;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use wemixvisor_core::engine::port::{RefusalCode, Refused};
+use wemixvisor_core::settings as core_settings;
 use wemixvisor_daemon::api::Place;
 use wemixvisor_daemon::api::relay::Beside;
 use wemixvisor_daemon::api::tokens::{self, Token, TokenError, TokenFile};
+use wemixvisor_host::lock;
 
 use super::{Context, block_on};
 use crate::arguments::{Api, ApiCommand, Scope, TokenCommand};
@@ -49,8 +51,8 @@ pub(super) fn api(context: &Context, Api { host, port, command }: Api) -> Result
         Some(ApiCommand::Token(command)) => token(context, command),
         None => {
             let mut given = context.given(context.global.config.clone());
-            let usual = settings::load(&given)?.resolved.settings.api.address();
-            if let Some(usual) = usual.filter(|_| host.is_some() || port.is_some()) {
+            let supervisors = settings::load(&given)?.resolved.settings.api;
+            if let Some(usual) = supervisors.address().filter(|_| host.is_some() || port.is_some()) {
                 let (host, port) = (host.unwrap_or(usual.ip()), port.unwrap_or(usual.port()));
                 let listen = std::net::SocketAddr::new(host, port).to_string();
                 given.flags.push(("api.listen".into(), listen.into()));
@@ -58,12 +60,17 @@ pub(super) fn api(context: &Context, Api { host, port, command }: Api) -> Result
             // The rules for an API that is served hold for this one too.
             given.flags.push(("api.enabled".into(), "true".into()));
             let loaded = context.with_warnings(settings::load(&given)?);
-            block_on(serve(context, loaded))
+            block_on(serve(context, loaded, &supervisors))
         }
     }
 }
 
-async fn serve(context: &Context, loaded: settings::Loaded) -> Result<u8, Failure> {
+/// Serves it, beside a supervisor that has these settings for its own.
+async fn serve(
+    context: &Context,
+    loaded: settings::Loaded,
+    supervisors: &core_settings::Api,
+) -> Result<u8, Failure> {
     let settings = loaded.resolved.settings;
     let home = context.home_of(&settings)?;
     if !home.wemixvisor().is_dir() {
@@ -78,9 +85,18 @@ async fn serve(context: &Context, loaded: settings::Loaded) -> Result<u8, Failur
     let _log = log::start(&settings, &home, &context.global, context.no_color);
     let place = Place { log: settings.node_log(), configuration: context.configuration(loaded.file) };
     let files = Arc::new(FilesApi::new(home.clone(), settings.clone()));
-    let beside = Beside::listen(&home, settings.api, files, place)
-        .await
-        .map_err(|error| Failure::from_error(&error))?;
+    let same = supervisors.enabled && supervisors.address() == settings.api.address();
+    let beside = Beside::listen(&home, settings.api, files, place).await.map_err(|error| {
+        if same && error.is_taken() && lock::holder(home.wemixvisor()).is_some() {
+            return Failure::failed(format!(
+                "the supervisor of {} serves the API on {} by itself (api.enabled): use that, or name another port with \
+                 --port",
+                home.root().display(),
+                supervisors.listen
+            ));
+        }
+        Failure::from_error(&error)
+    })?;
     let json = ServingJson { url: beside.url() };
     context.screen.result(&format!("the API is served on {}\n", json.url), &json)?;
     beside

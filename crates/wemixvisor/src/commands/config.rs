@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use wemixvisor_core::settings::{Row, Settings};
+use wemixvisor_daemon::api::listen::check_tls;
 
 use super::{Context, block_on};
 use crate::arguments::Config;
@@ -72,7 +73,10 @@ fn validate(context: &Context, file: Option<std::path::PathBuf>) -> Result<u8, F
             let what = if loaded.file_found { file.clone() } else { format!("there is no {file}; all else") };
             let mut text = format!("{what} is valid\n");
             let mut warnings = warnings(&loaded);
-            warnings.extend(other_data_dir(context, &loaded.resolved.settings));
+            let settings = &loaded.resolved.settings;
+            warnings.extend(other_data_dir(context, settings));
+            warnings
+                .extend(check_tls(&settings.api, &settings.own_dir()).err().map(|error| error.to_string()));
             warnings.iter().for_each(|warning| text.push_str(&format!("  note: {warning}\n")));
             let json = ValidateJson { valid: true, file: Some(file), errors: Vec::new(), warnings };
             context.screen.result(&text, &json)?;

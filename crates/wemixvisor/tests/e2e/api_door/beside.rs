@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use serde_json::json;
 use testkit::{Door, TestHome};
 
-use super::{home, supervises, text, token};
+use super::{home, started, supervises, text, token, with_door};
 
 /// The process, ended with this.
 struct Beside {
@@ -135,4 +135,15 @@ fn g45_what_cannot_be_listened_on_is_an_error_at_once() {
     }
     let said = home.cli(&["api", "--host", "203.0.113.1", "--port", "0"]);
     assert!(said.code != 0, "{said:?}");
+}
+
+#[test]
+fn g45_an_address_that_the_supervisor_serves_itself_is_said_to_be_its_own() {
+    let home = home();
+    let door = with_door(&home);
+    let supervisor = started(&home, door);
+    let said = home.cli(&["api"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("serves the API on") && said.err.contains("--port"), "{}", said.err);
+    assert_eq!(supervisor.stop(), 0);
 }

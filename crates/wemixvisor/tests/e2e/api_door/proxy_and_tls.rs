@@ -68,8 +68,11 @@ fn g43_tls_is_spoken_where_it_is_set_and_a_renewed_certificate_is_taken() {
         (shown.contains("CN=second") || shown.contains("CN = second")).then_some(())
     });
     assert!(over_tls().contains("200 OK"));
+    let checked = || home.cli(&["config", "validate"]).expect(0).out;
+    assert!(!checked().contains("tls"), "{}", checked());
     // A damaged one is not taken, and not the end either.
     std::fs::write(home.wemixvisor().join("tls.key"), "nonsense").unwrap();
+    assert!(checked().contains("set as api.tls_key"), "{}", checked());
     assert!(subject().contains("second"), "the one before stays in use");
     home.wait("it is said", || {
         home.supervisor_said().contains("the certificates before stay in use").then_some(())
