@@ -132,11 +132,11 @@ fn a_hook_that_cannot_be_run_is_an_error() {
 fn a_hook_that_hangs_is_ended_in_time_with_its_children() {
     let hook = Hook::new("#!/bin/sh\necho begun\nsleep 1000 & echo $! > child\nwait\n");
     let begun = Instant::now();
-    let (outcome, _) = hook.run(Duration::from_millis(300));
+    let (outcome, _) = hook.run(Duration::from_secs(2));
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.exit, HookExit::TimedOut(300));
+    assert_eq!(outcome.exit, HookExit::TimedOut(2000));
     assert!(outcome.tail.contains("begun"));
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     assert!(!runs(hook.pid_in("child")));
 }
 
@@ -146,8 +146,8 @@ fn a_hook_that_ignores_sigterm_is_killed_with_its_children() {
         "#!/bin/sh\ntrap '' TERM\n(trap '' TERM; echo $$; sleep 1000) & echo $! > child\nsleep 1000\n",
     );
     let begun = Instant::now();
-    assert_eq!(hook.exit(Duration::from_millis(300)), HookExit::TimedOut(300));
-    assert!(begun.elapsed() < Duration::from_secs(15));
+    assert_eq!(hook.exit(Duration::from_secs(2)), HookExit::TimedOut(2000));
+    assert!(begun.elapsed() < Duration::from_secs(30));
     assert!(!runs(hook.pid_in("child")));
 }
 
@@ -178,7 +178,7 @@ fn a_process_with_a_session_of_its_own_is_ended_too() {
 fn the_time_limit_holds_for_a_session_of_its_own_too() {
     let hook = Hook::new(&format!("#!/bin/sh\n{ESCAPED}sleep 1000\n"));
     let begun = Instant::now();
-    assert_eq!(hook.exit(Duration::from_secs(1)), HookExit::TimedOut(1000));
+    assert_eq!(hook.exit(Duration::from_secs(3)), HookExit::TimedOut(3000));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert!(!runs(hook.pid_in("child")));
 }
