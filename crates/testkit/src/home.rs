@@ -426,12 +426,13 @@ fn kept(program: &Path) -> PathBuf {
         let beside = program.parent().expect("a program lies in a directory").join("e2e");
         fs::create_dir_all(&beside).expect("a directory beside the program");
         for old in fs::read_dir(&beside).expect("a directory").flatten() {
-            let of = old.file_name().to_str().and_then(|name| name.rsplit('-').next()?.parse().ok());
+            let of = old.file_name().to_str().and_then(|name| name.split('-').nth(1)?.parse().ok());
             if of.is_some_and(|pid| !processes::runs(pid)) {
                 let _ = fs::remove_file(old.path());
             }
         }
-        let kept = beside.join(format!("wemixvisor-{}", std::process::id()));
+        // In a container process ids are the same each time.
+        let kept = beside.join(format!("wemixvisor-{}-{:08x}", std::process::id(), fastrand::u32(..)));
         fs::hard_link(program, &kept).expect("a link in the same directory tree");
         kept
     })

@@ -1,13 +1,13 @@
 //! `/api/v1/events`: what happened, by sequence number; and what happens, as a stream.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::extract::Params;
 use super::openapi::words;
 use super::shown::Shown;
 use super::sse::{self, Stream};
@@ -59,9 +59,8 @@ fn usual() -> usize {
 pub(super) async fn events(
     State(api): State<Api>,
     headers: HeaderMap,
-    page: Result<Query<Page>, QueryRejection>,
+    Params(Page { since, limit, topics }): Params<Page>,
 ) -> Result<Response, ApiError> {
-    let Query(Page { since, limit, topics }) = page.map_err(|error| ApiError::invalid(error.body_text()))?;
     let topics = match &topics {
         Some(names) => Topics::named(names.split(',').map(str::trim))
             .map_err(|error| ApiError::unknown_topic(error.to_string()))?,

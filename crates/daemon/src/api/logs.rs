@@ -1,14 +1,14 @@
 //! `/api/v1/logs`: the node's output.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use wemixvisor_host::output::tail;
 
 use super::error::ApiError;
+use super::extract::Params;
 use super::frame::Frame;
 use super::sse::{self, Stream};
 use super::{Api, wire};
@@ -48,9 +48,8 @@ fn usual() -> usize {
 )]
 pub(super) async fn logs(
     State(api): State<Api>,
-    tail: Result<Query<Tail>, QueryRejection>,
+    Params(Tail { tail }): Params<Tail>,
 ) -> Result<Json<wire::NodeLog>, ApiError> {
-    let Query(Tail { tail }) = tail.map_err(|error| ApiError::invalid(error.body_text()))?;
     let lines = last_lines(&api, tail.clamp(1, MAX_LINES)).await?;
     Ok(Json(wire::NodeLog { path: api.place.log.display().to_string(), lines }))
 }
@@ -68,9 +67,8 @@ pub(super) async fn logs(
 pub(super) async fn stream(
     State(api): State<Api>,
     headers: HeaderMap,
-    tail: Result<Query<Tail>, QueryRejection>,
+    Params(Tail { tail }): Params<Tail>,
 ) -> Result<Response, ApiError> {
-    let Query(Tail { tail }) = tail.map_err(|error| ApiError::invalid(error.body_text()))?;
     sse::accepted(&headers)?;
     // Listened to before it is read: what comes in between is in both rather than in none.
     let listener = api.hub.join().await?;

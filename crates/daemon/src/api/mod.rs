@@ -12,6 +12,7 @@ mod config;
 mod cut;
 pub mod error;
 mod events;
+mod extract;
 mod frame;
 pub(crate) mod guard;
 mod hub;

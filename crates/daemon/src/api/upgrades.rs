@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use serde::Deserialize;
 use wemixvisor_core::engine::port::Order;
 use wemixvisor_core::engine::snapshot::Snapshot;
@@ -11,6 +11,7 @@ use wemixvisor_core::near::{did_you_mean, near};
 use wemixvisor_core::plan::PlanName;
 
 use super::error::ApiError;
+use super::extract::{Named, Params};
 use super::node::Accepted;
 use super::openapi::{UpgradeName, UpgradeRequest};
 use super::request::{self, Scheduling};
@@ -23,9 +24,6 @@ const USUAL_HISTORY: usize = 50;
 const MAX_HISTORY: usize = 1000;
 
 type Answer<T> = Result<Json<T>, ApiError>;
-
-/// What stands in the place of a name in the path: perhaps not even text.
-type Name = Result<Path<String>, PathRejection>;
 
 /// The scheduled upgrades, by height.
 #[utoipa::path(
@@ -85,8 +83,7 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<wire::UpgradeStatus
         (status = 404, description = "No such upgrade is scheduled."),
     )
 )]
-pub(super) async fn one(State(api): State<Api>, name: Name) -> Answer<wire::Upgrade> {
-    let name = read_name(name)?;
+pub(super) async fn one(State(api): State<Api>, Named(name): Named) -> Answer<wire::Upgrade> {
     let snapshot = api.asked.snapshot().await?;
     planned(&snapshot, &name).map(Json).ok_or_else(|| unknown(&snapshot, &name))
 }
@@ -100,7 +97,7 @@ pub(super) async fn one(State(api): State<Api>, name: Name) -> Answer<wire::Upgr
     )
 )]
 pub(super) async fn one_rollback(api: State<Api>) -> Answer<wire::Upgrade> {
-    one(api, Ok(Path("rollback".into()))).await
+    one(api, Named::read("rollback")?).await
 }
 
 /// Cancel an upgrade.
@@ -116,8 +113,8 @@ pub(super) async fn one_rollback(api: State<Api>) -> Answer<wire::Upgrade> {
         (status = 500, description = "The plan file cannot be written, or decisions cannot be written down now."),
     )
 )]
-pub(super) async fn cancel(State(api): State<Api>, name: Name) -> Answer<wire::Message> {
-    let message = api.asked.order(Order::Cancel(read_name(name)?)).await?;
+pub(super) async fn cancel(State(api): State<Api>, Named(name): Named) -> Answer<wire::Message> {
+    let message = api.asked.order(Order::Cancel(name)).await?;
     Ok(Json(wire::Message { message }))
 }
 
@@ -132,7 +129,7 @@ pub(super) async fn cancel(State(api): State<Api>, name: Name) -> Answer<wire::M
     )
 )]
 pub(super) async fn cancel_status(api: State<Api>) -> Answer<wire::Message> {
-    cancel(api, Ok(Path("status".into()))).await
+    cancel(api, Named::read("status")?).await
 }
 
 /// Cancel the upgrade that is named `rollback`.
@@ -146,7 +143,7 @@ pub(super) async fn cancel_status(api: State<Api>) -> Answer<wire::Message> {
     )
 )]
 pub(super) async fn cancel_rollback(api: State<Api>) -> Answer<wire::Message> {
-    cancel(api, Ok(Path("rollback".into()))).await
+    cancel(api, Named::read("rollback")?).await
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -177,11 +174,10 @@ pub(super) struct ApplyQuery {
 )]
 pub(super) async fn apply(
     State(api): State<Api>,
-    name: Name,
-    query: Result<Query<ApplyQuery>, QueryRejection>,
+    Named(name): Named,
+    Params(ApplyQuery { force }): Params<ApplyQuery>,
 ) -> Accepted {
-    let Query(ApplyQuery { force }) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
-    api.begin(Order::Apply { name: read_name(name)?, force }).await
+    api.begin(Order::Apply { name, force }).await
 }
 
 /// Try a failed upgrade again, now.
@@ -199,8 +195,8 @@ pub(super) async fn apply(
         (status = 500, description = "Decisions cannot be written down now."),
     )
 )]
-pub(super) async fn retry(State(api): State<Api>, name: Name) -> Accepted {
-    api.begin(Order::Retry(read_name(name)?)).await
+pub(super) async fn retry(State(api): State<Api>, Named(name): Named) -> Accepted {
+    api.begin(Order::Retry(name)).await
 }
 
 /// Go back to the program before.
@@ -246,16 +242,10 @@ fn usual_history() -> usize {
 )]
 pub(super) async fn history(
     State(api): State<Api>,
-    query: Result<Query<HistoryQuery>, QueryRejection>,
+    Params(HistoryQuery { limit }): Params<HistoryQuery>,
 ) -> Answer<wire::History> {
-    let Query(HistoryQuery { limit }) = query.map_err(|error| ApiError::invalid(error.body_text()))?;
     let entries = api.asked.history(limit.clamp(1, MAX_HISTORY)).await?;
     Ok(Json(wire::History::new(entries.iter().map(wire::Finished::of).collect())))
-}
-
-fn read_name(name: Name) -> Result<PlanName, ApiError> {
-    let Path(text) = name.map_err(|error| ApiError::invalid(error.body_text()))?;
-    text.parse().map_err(|error: wemixvisor_core::plan::BadName| ApiError::invalid(error.to_string()))
 }
 
 fn planned(snapshot: &Snapshot, name: &PlanName) -> Option<wire::Upgrade> {

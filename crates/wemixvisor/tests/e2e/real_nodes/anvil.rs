@@ -5,7 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use testkit::{Program, TestApi};
 
-use super::{Real, carried_over, hangs_and_comes_back, releases, script};
+use super::{
+    Real, carried_over, does_not_know_its_flag, hangs_and_comes_back, makes_no_blocks, releases, script,
+};
 
 const OLD: &str = "anvil-1.4.4";
 const NEW: &str = "anvil-1.7.1";
@@ -122,28 +124,16 @@ fn anvil_d26_a_flag_that_the_new_program_does_not_know() {
     let Some([old, new]) = releases(OLD, NEW) else { return };
     let real = Real::new(&Program::copy_of(&old), &script(&new, "--no-such-flag"), args);
     real.sources(&[format!("http://127.0.0.1:{}", real.http)]);
-    let _supervisor = real.start();
-    real.is_at(2);
-    let past = real.past();
-    real.home.plan("v2", past.head().number + 2);
-    let reason = real.rolled_back(&past);
-    assert!(reason.contains("no-such-flag"), "{reason}");
+    does_not_know_its_flag(&real);
 }
 
 #[test]
 fn anvil_d26_a_new_program_that_makes_no_blocks() {
     let Some(real) = usual() else { return };
-    let home = &real.home;
-    home.set("probation.must_advance_within", "5s");
-    let _supervisor = real.start();
-    real.is_at(2);
-    let past = real.past();
-    let mut args = args_without_blocks(&home.data(), real.http, real.ws);
+    let mut args = args_without_blocks(&real.home.data(), real.http, real.ws);
     // It only reads the state: anvil adds a genesis block of its own with each writing start (see below).
     args.iter_mut().filter(|arg| *arg == "--state").for_each(|arg| *arg = "--load-state".to_owned());
-    home.write_plans(&json!({"name": "v2", "height": past.head().number + 2, "args": args}).to_string());
-    let reason = real.rolled_back(&past);
-    assert!(reason.contains("still missing: head"), "{reason}");
+    makes_no_blocks(&real, &args);
 }
 
 /// anvil writes the genesis block that it made up at its start beside the one that it has loaded, and takes any of

@@ -6,7 +6,9 @@ use std::path::Path;
 use serde_json::json;
 use testkit::{Program, Signal, processes};
 
-use super::{Real, carried_over, hangs_and_comes_back, releases, script};
+use super::{
+    Real, carried_over, does_not_know_its_flag, hangs_and_comes_back, makes_no_blocks, releases, script,
+};
 
 const OLD: &str = "geth-1.15.11";
 const NEW: &str = "geth-1.16.7";
@@ -101,26 +103,14 @@ fn geth_d26_a_flag_that_the_new_program_does_not_know() {
     let Some([old, new]) = releases(OLD, NEW) else { return };
     let real = Real::new(&Program::copy_of(&old), &script(&new, "--no-such-flag"), args);
     real.sources(&[]);
-    let _supervisor = real.start();
-    real.is_at(2);
-    let past = real.past();
-    real.home.plan("v2", past.head().number + 2);
-    let reason = real.rolled_back(&past);
-    assert!(reason.contains("no-such-flag"), "{reason}");
+    does_not_know_its_flag(&real);
 }
 
 #[test]
 fn geth_d26_a_new_program_that_makes_no_blocks() {
     let Some(real) = usual() else { return };
-    let home = &real.home;
-    home.set("probation.must_advance_within", "6s");
-    let _supervisor = real.start();
-    real.is_at(2);
-    let past = real.past();
-    let args = args_without_blocks(&home.data(), real.http, real.ws);
-    home.write_plans(&json!({"name": "v2", "height": past.head().number + 2, "args": args}).to_string());
-    let reason = real.rolled_back(&past);
-    assert!(reason.contains("still missing: head"), "{reason}");
+    let args = args_without_blocks(&real.home.data(), real.http, real.ws);
+    makes_no_blocks(&real, &args);
 }
 
 /// SIGKILL: the head goes back to the last clean stop. Nothing fires anew; what waits fires once, when its height comes.

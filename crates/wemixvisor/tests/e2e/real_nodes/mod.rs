@@ -229,3 +229,25 @@ fn hangs_and_comes_back(real: &Real) {
     assert!(home.committed("v2")["head"].as_u64() >= Some(height));
     assert_eq!(home.history().len(), 1);
 }
+
+/// The new program ends at once, as it does not know a flag.
+fn does_not_know_its_flag(real: &Real) {
+    let _supervisor = real.start();
+    real.is_at(2);
+    let past = real.past();
+    real.home.plan("v2", past.head().number + 2);
+    let reason = real.rolled_back(&past);
+    assert!(reason.contains("no-such-flag"), "{reason}");
+}
+
+/// With these arguments the new program answers, and its head stays where it is.
+fn makes_no_blocks(real: &Real, args: &[String]) {
+    real.home.set("probation.must_advance_within", "6s");
+    let _supervisor = real.start();
+    real.is_at(2);
+    let past = real.past();
+    let plan = json!({"name": "v2", "height": past.head().number + 2, "args": args});
+    real.home.write_plans(&plan.to_string());
+    let reason = real.rolled_back(&past);
+    assert!(reason.contains("still missing: head"), "{reason}");
+}
