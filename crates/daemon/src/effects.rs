@@ -109,10 +109,12 @@ impl Effects {
     pub(crate) fn perform(&mut self, effect: Effect, standing: &Standing) -> Option<Input> {
         match effect {
             Effect::Launch(launch) => self.launch(launch, standing),
-            Effect::Terminate => self.signal(|keeping| async move { keeping.terminate().await }),
+            Effect::Terminate => {
+                self.signal(|keeping, launch| async move { keeping.terminate(launch).await });
+            }
             Effect::Kill => {
                 let grace = self.settings.node.shutdown_grace;
-                self.signal(|keeping| async move { keeping.kill(grace).await });
+                self.signal(move |keeping, launch| async move { keeping.kill(launch, grace).await });
             }
             Effect::SampleWork => return Some(Input::Work(standing.pid.and_then(sample))),
             Effect::SwitchLink(target) => {
@@ -279,8 +281,8 @@ impl Effects {
         })
     }
 
-    fn signal<F: Future<Output = ()> + Send + 'static>(&self, send: impl FnOnce(Keeping) -> F) {
-        tokio::spawn(send(self.keeping.clone()));
+    fn signal<F: Future<Output = ()> + Send + 'static>(&self, send: impl FnOnce(Keeping, u64) -> F) {
+        tokio::spawn(send(self.keeping.clone(), self.keeping.launch()));
     }
 
     fn run_hook(&mut self, step: Step, name: &str, height: Height, info: String, target: &Target) {

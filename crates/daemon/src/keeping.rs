@@ -162,11 +162,15 @@ impl Keeping {
         }
     }
 
-    /// Sends the one SIGTERM.
-    pub(crate) async fn terminate(&self) {
+    /// The launch under way or running.
+    pub(crate) fn launch(&self) -> u64 {
+        self.node().launch
+    }
+
+    /// Sends this launch its one SIGTERM.
+    pub(crate) async fn terminate(&self, launch: u64) {
         crash_point("term.asked");
-        let launch = self.node().launch;
-        if self.order("SIGTERM", async |keeper| keeper.terminate().await).await {
+        if self.order("SIGTERM", launch, async |keeper, of| keeper.terminate(of).await).await {
             let now = tokio::time::Instant::now();
             self.shared.node.send_modify(|node| {
                 if node.launch == launch {
@@ -178,18 +182,17 @@ impl Keeping {
         crash_point("term.answered");
     }
 
-    /// Sends SIGKILL, but not before the node has had its SIGTERM for the grace: a keeper that stood still may not
-    /// have delivered it yet.
-    pub(crate) async fn kill(&self, grace: Duration) {
+    /// Sends this launch SIGKILL, but not before it has had its SIGTERM for the grace: a keeper that stood still may
+    /// not have delivered it yet.
+    pub(crate) async fn kill(&self, launch: u64, grace: Duration) {
         crash_point("kill.asked");
-        let launch = self.node().launch;
-        while !self.node().term_sent {
-            self.terminate().await;
-            let gone = self.keeper().state().await.is_ok_and(|state| state.node.is_none());
-            if gone || self.node().launch != launch {
+        // It may end, and another one be started, whenever this waits.
+        while self.node().launch == launch && !self.node().term_sent {
+            self.terminate(launch).await;
+            if self.keeper().state().await.is_ok_and(|state| state.node.is_none()) {
                 return;
             }
-            if !self.node().term_sent {
+            if self.node().launch == launch && !self.node().term_sent {
                 tracing::error!(
                     "the keeper has not confirmed SIGTERM, so SIGKILL is not sent either; tried again"
                 );
@@ -199,10 +202,7 @@ impl Keeping {
         if let Some(term_at) = self.node().term_at {
             tokio::time::sleep_until(term_at + grace).await;
         }
-        if self.node().launch != launch {
-            return;
-        }
-        self.order("SIGKILL", async |keeper| keeper.kill().await).await;
+        self.order("SIGKILL", launch, async |keeper, of| keeper.kill(of).await).await;
         crash_point("kill.answered");
     }
 
@@ -239,15 +239,21 @@ impl Keeping {
         *self.shared.node.borrow()
     }
 
-    /// Has a keeper do something to the node that runs now, and to no later one; the answer is whether it was done.
-    async fn order(&self, what: &str, give: impl AsyncFn(Arc<Keeper>) -> Result<(), KeeperError>) -> bool {
-        let launch = self.node().launch;
-        let mut result = Err(KeeperError::Lost);
+    /// Has a keeper do something to the node of this launch, and to no later one; the answer is whether it was done.
+    async fn order(
+        &self,
+        what: &str,
+        launch: u64,
+        give: impl AsyncFn(Arc<Keeper>, Option<u64>) -> Result<(), KeeperError>,
+    ) -> bool {
+        let mut result = Err(KeeperError::NoNode);
         for _ in 0..=LOST_TRIES {
+            if self.node().launch != launch {
+                break;
+            }
             let keeper = self.keeper();
-            result = give(keeper.clone()).await;
-            let again = matches!(result, Err(KeeperError::Lost)) && self.next_after(&keeper).await;
-            if !again || self.node().launch != launch {
+            result = give(keeper.clone(), (launch != 0).then_some(launch)).await;
+            if !matches!(result, Err(KeeperError::Lost)) || !self.next_after(&keeper).await {
                 break;
             }
         }

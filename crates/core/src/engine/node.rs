@@ -344,7 +344,13 @@ impl Node {
             }
             stop.killed = Some(now);
             out.effects.push(Effect::Kill);
-            return Some(if hangs { Overdue::Hung(asked_for) } else { Overdue::TooLong(asked_for) });
+            // Past the hard limit nobody has looked any more whether it works.
+            let looked = asked_for < settings.node.stop_hard_limit;
+            return Some(if hangs && looked {
+                Overdue::Hung(asked_for)
+            } else {
+                Overdue::TooLong(asked_for)
+            });
         }
         None
     }
@@ -366,13 +372,13 @@ impl Overdue {
     pub fn describe(self) -> String {
         match self {
             Self::Hung(after) => format!(
-                "the node did not end within {} s of SIGTERM and showed no work (no processor time, no writes): killed; \
-                 unflushed state is lost, its head may go back",
+                "the node did not end within {} s of the order to stop (SIGTERM) and showed no work (no processor time, no writes): \
+                 it gets SIGKILL; state that it has not written is lost then, and its head may go back",
                 after.as_secs()
             ),
             Self::TooLong(after) => format!(
-                "the node still worked {} s after SIGTERM, which is the hard limit: killed; unflushed state is lost, \
-                 its head may go back",
+                "the node has not ended {} s after the order to stop (SIGTERM), past the hard limit: it gets SIGKILL; state that \
+                 it has not written is lost then, and its head may go back",
                 after.as_secs()
             ),
             Self::NotKilled(after) => format!(

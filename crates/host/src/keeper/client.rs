@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::facts::{AdoptHint, KeeperState, Launch, NodeExit, NodeProcess};
 use super::link::{self, Order};
 use super::place::open_log;
-use super::protocol::{Answer, Ask, SpawnFailure};
+use super::protocol::{Answer, Ask, OfLaunch, SpawnFailure};
 use super::{KEEPER_LOCK, KEEPER_LOG, MODE, adopt, launch::NODE_LOCK, records, socket};
 use crate::children;
 use crate::lock::read_pid;
@@ -268,14 +268,14 @@ impl Keeper {
     }
 
     /// Sends the node its one SIGTERM. However often this is called, and by how many supervisors one after the
-    /// other: one launch gets one.
-    pub async fn terminate(&self) -> Result<(), KeeperError> {
-        self.order(Ask::Terminate).await
+    /// other: one launch gets one. With a launch, it is for none other: [`KeeperError::NoNode`] when that has ended.
+    pub async fn terminate(&self, launch_id: Option<u64>) -> Result<(), KeeperError> {
+        self.order(Ask::Terminate { of: OfLaunch { launch_id } }).await
     }
 
-    /// Sends the node SIGKILL.
-    pub async fn kill(&self) -> Result<(), KeeperError> {
-        self.order(Ask::Kill).await
+    /// Sends the node SIGKILL; with a launch, none other.
+    pub async fn kill(&self, launch_id: Option<u64>) -> Result<(), KeeperError> {
+        self.order(Ask::Kill { of: OfLaunch { launch_id } }).await
     }
 
     /// Sends the node SIGQUIT: a Go program writes its stacks to its output and exits 2.

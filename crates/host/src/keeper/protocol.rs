@@ -34,11 +34,17 @@ pub(super) enum Ask {
     /// Take over the node of a keeper that was killed.
     Adopt { hint: AdoptHint },
     /// Send the node its one SIGTERM.
-    Terminate,
+    Terminate {
+        #[serde(flatten)]
+        of: OfLaunch,
+    },
     /// Send the node SIGQUIT.
     Quit,
     /// Send the node SIGKILL.
-    Kill,
+    Kill {
+        #[serde(flatten)]
+        of: OfLaunch,
+    },
     /// Send a signal to all that the last node left behind: SIGKILL, or SIGTERM when `gently`.
     ReapRest { gently: bool },
     /// The supervisor leaves.
@@ -46,6 +52,22 @@ pub(super) enum Ask {
     /// Of a later version.
     #[serde(other)]
     Unknown,
+}
+
+/// Which launch is meant: none other than the one that was decided on. An order can come late, when the keeper stood
+/// still, and find another node.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct OfLaunch {
+    /// Its number; none where it is not known, or the order is of an older supervisor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launch_id: Option<u64>,
+}
+
+impl OfLaunch {
+    /// A node that was adopted without a record has the number 0 and can be any.
+    pub(super) fn is(self, launch_id: u64) -> bool {
+        launch_id == 0 || self.launch_id.is_none_or(|meant| meant == launch_id)
+    }
 }
 
 /// Keeper to supervisor.
@@ -110,7 +132,7 @@ mod tests {
     fn a_newer_supervisor_is_understood_as_far_as_possible() {
         let request: Request =
             serde_json::from_str(r#"{"v":9,"id":1,"ask":"terminate","why":"upgrade"}"#).unwrap();
-        assert!(matches!(request.what, Ask::Terminate));
+        assert!(matches!(request.what, Ask::Terminate { of: OfLaunch { launch_id: None } }));
         let request: Request = serde_json::from_str(r#"{"v":9,"id":1,"ask":"freeze","long":[1]}"#).unwrap();
         assert!(matches!(request.what, Ask::Unknown));
     }
@@ -119,6 +141,8 @@ mod tests {
     fn the_lines_of_version_1_do_not_change() {
         let request = Request { v: VERSION, id: 3, what: Ask::ReapRest { gently: true } };
         assert_eq!(line(&request), b"{\"v\":1,\"id\":3,\"ask\":\"reap-rest\",\"gently\":true}\n");
+        let request = Request { v: VERSION, id: 4, what: Ask::Kill { of: OfLaunch { launch_id: Some(7) } } };
+        assert_eq!(line(&request), b"{\"v\":1,\"id\":4,\"ask\":\"kill\",\"launch_id\":7}\n");
         let event = Message { v: VERSION, id: None, what: Answer::Refused { why: "x".into() } };
         assert_eq!(line(&event), b"{\"v\":1,\"answer\":\"refused\",\"why\":\"x\"}\n");
         let bye: Request = serde_json::from_str(r#"{"v":1,"id":4,"ask":"bye"}"#).unwrap();

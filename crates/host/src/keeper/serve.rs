@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::drain::{Drain, Drained};
 use super::facts::{AdoptHint, KeeperState, Launch, NodeExit, NodeProcess, WaitStatus};
 use super::place::{Place, say};
-use super::protocol::{Answer, Ask, Message, Request, SpawnFailure, VERSION, line};
+use super::protocol::{Answer, Ask, Message, OfLaunch, Request, SpawnFailure, VERSION, line};
 use super::running::Running;
 use super::{launch, now_ms, oom, records, signals};
 use crate::output::NodeLog;
@@ -322,7 +322,7 @@ impl Server {
         let bye = matches!(what, Ask::Bye);
         match what {
             Ask::Spawn { launch } => self.spawn(id, &launch),
-            Ask::Terminate => self.terminate(id),
+            Ask::Terminate { of } => self.terminate(id, of),
             what => {
                 let answer = self.carry_out(what);
                 self.send(Some(id), answer);
@@ -340,20 +340,20 @@ impl Server {
                 Ok(()) => Answer::State { state: Box::new(self.state()) },
                 Err(error) => Answer::Failed { why: error.to_string() },
             },
-            Ask::Quit => self.with_node(|node| node.quit()),
-            Ask::Kill => self.with_node(|node| {
+            Ask::Quit => self.with_node(OfLaunch::default(), |node| node.quit()),
+            Ask::Kill { of } => self.with_node(of, |node| {
                 crash_point("keeper.kill.begun");
                 node.kill();
                 crash_point("keeper.kill.sent");
             }),
             Ask::ReapRest { gently } => Answer::Rest { pids: self.reap_rest(gently) },
             Ask::Bye => Answer::Done,
-            Ask::Spawn { .. } | Ask::Terminate | Ask::Unknown => Answer::Unsupported,
+            Ask::Spawn { .. } | Ask::Terminate { .. } | Ask::Unknown => Answer::Unsupported,
         }
     }
 
-    fn with_node(&mut self, act: impl FnOnce(&mut Running)) -> Answer {
-        match self.node.as_mut() {
+    fn with_node(&mut self, of: OfLaunch, act: impl FnOnce(&mut Running)) -> Answer {
+        match self.node.as_mut().filter(|node| of.is(node.process.launch_id)) {
             Some(node) => {
                 act(node);
                 Answer::Done
@@ -431,9 +431,9 @@ impl Server {
 
     /// Done, then written down: if the keeper is killed in between, the next one sends a second SIGTERM, which a node
     /// counts and otherwise ignores. The other way round the node would get none, and in the end SIGKILL.
-    fn terminate(&mut self, id: u64) {
+    fn terminate(&mut self, id: u64, of: OfLaunch) {
         let first = self.node.as_ref().is_some_and(|node| !node.process.term_sent);
-        let answer = self.with_node(Running::terminate);
+        let answer = self.with_node(of, Running::terminate);
         crash_point("keeper.term.sent");
         if let Some(node) = self.node.as_ref().filter(|_| first) {
             self.note(&node.process);

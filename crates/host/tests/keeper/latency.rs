@@ -28,7 +28,7 @@ async fn latency() {
     for id in 1..=500 {
         let launch = home.program(id, sleep, &["1000"]);
         let kill = Instant::now();
-        at.keeper.kill().await.unwrap();
+        at.keeper.kill(None).await.unwrap();
         at.exit().await;
         let exit = Instant::now();
         at.keeper.spawn(launch).await.unwrap();
@@ -47,7 +47,7 @@ async fn latency() {
     {
         println!("keeper {line}");
     }
-    at.keeper.kill().await.unwrap();
+    at.keeper.kill(None).await.unwrap();
     at.exit().await;
 
     let start = Instant::now();

@@ -128,7 +128,7 @@ async fn a_second_node_is_refused_by_whatever_lock() {
     fs::remove_file(home.data().join(wemixvisor_host::keeper::DATA_DIR_LOCK)).unwrap();
     assert!(matches!(at.keeper.spawn(home.sh(3, ":")).await, Err(SpawnError::NodeStillRuns { .. })));
     assert!(exists(node.pid));
-    at.keeper.kill().await.unwrap();
+    at.keeper.kill(None).await.unwrap();
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn a_file_that_changed_after_it_was_verified_is_not_run() {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let launch = home.program(2, &script, &[]);
     let node = at.keeper.spawn(launch.clone()).await.unwrap();
-    at.keeper.kill().await.unwrap();
+    at.keeper.kill(None).await.unwrap();
     assert_eq!(at.exit().await.pid, node.pid);
     at.keeper.end_leftovers().await.unwrap();
     fs::rename(home.root.path().join("text"), &script).unwrap();

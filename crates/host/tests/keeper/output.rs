@@ -103,7 +103,7 @@ async fn a_node_that_floods_is_stopped_all_the_same() {
         at.keeper.spawn(home.program(1, "/usr/bin/yes".as_ref(), &["a line of a node's log"])).await.unwrap();
     until("it floods", async || fs::metadata(home.dir().join("logs/node.log.1")).is_ok()).await;
     assert_eq!(at.keeper.state().await.unwrap().node.unwrap().pid, node.pid);
-    at.keeper.terminate().await.unwrap();
+    at.keeper.terminate(None).await.unwrap();
     assert_eq!(at.exit().await.status, WaitStatus::Signaled { signal: 15, core: false });
     let policy = home.log_policy();
     assert!(log_bytes(&home) <= policy.max_bytes * u64::from(policy.keep));

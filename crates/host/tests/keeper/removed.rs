@@ -112,7 +112,7 @@ async fn a_removed_or_copied_lock_of_the_data_directory_lets_no_second_node_in()
     fs::remove_file(&lock).unwrap();
     refused().await;
     // It is free when the node is gone.
-    at.keeper.kill().await.unwrap();
+    at.keeper.kill(None).await.unwrap();
     until("the next one can be started", async || {
         let mut launch = other.sh(2, SLEEPS);
         launch.locks = vec![lock.clone()];
@@ -175,7 +175,7 @@ async fn a_keeper_that_can_write_nothing_serves_all_the_same() {
             u64::from_str_radix(caught.trim(), 16).unwrap_or(0) & (1 << 14) != 0
         })
         .await;
-        at.keeper.terminate().await.unwrap();
+        at.keeper.terminate(None).await.unwrap();
         let exit = at.exit().await;
         assert_eq!((exit.launch_id, exit.status), (id, WaitStatus::Exited(7)));
         assert_eq!(exit.last_output, ["ready"]);

@@ -27,16 +27,16 @@ async fn a_node_gets_one_sigterm_however_often_it_is_stopped() {
             until(text, async || fs::read_to_string(&log).unwrap_or_default().contains(text)).await;
         };
         said("ready").await;
-        at.keeper.terminate().await.unwrap();
+        at.keeper.terminate(None).await.unwrap();
         said("term 1").await;
-        at.keeper.terminate().await.unwrap();
+        at.keeper.terminate(None).await.unwrap();
         if id % 10 == 0 {
             // Another supervisor does not know, and asks again.
             drop(at);
             at = home.find_running().await;
             assert!(at.state.node.as_ref().unwrap().term_sent);
         }
-        at.keeper.terminate().await.unwrap();
+        at.keeper.terminate(None).await.unwrap();
         fs::File::create(home.root.path().join("go")).unwrap();
         let exit = at.exit().await;
         assert_eq!((exit.launch_id, exit.status, exit.term_sent), (id, WaitStatus::Exited(1), true));
@@ -47,11 +47,11 @@ async fn a_node_gets_one_sigterm_however_often_it_is_stopped() {
 async fn kill_and_quit_do_what_they_say() {
     let home = Home::new();
     let mut at = home.start().await;
-    assert!(matches!(at.keeper.terminate().await, Err(KeeperError::NoNode)));
+    assert!(matches!(at.keeper.terminate(None).await, Err(KeeperError::NoNode)));
     at.keeper.spawn(home.sh(1, "trap '' TERM; echo ready; while :; do sleep 0.01; done")).await.unwrap();
     until("ready", async || home.log_text().contains("ready")).await;
-    at.keeper.terminate().await.unwrap();
-    at.keeper.kill().await.unwrap();
+    at.keeper.terminate(None).await.unwrap();
+    at.keeper.kill(None).await.unwrap();
     let exit = at.exit().await;
     assert_eq!(exit.status, WaitStatus::Signaled { signal: 9, core: false });
     assert!(exit.term_sent && exit.kill_sent && !exit.oom_killed);
@@ -64,7 +64,7 @@ async fn kill_and_quit_do_what_they_say() {
     until("steady", async || home.log_text().contains("steady")).await;
     at.keeper.quit().await.unwrap();
     assert_eq!(at.exit().await.status, WaitStatus::Exited(2));
-    assert!(matches!(at.keeper.kill().await, Err(KeeperError::NoNode)));
+    assert!(matches!(at.keeper.kill(None).await, Err(KeeperError::NoNode)));
 }
 
 #[tokio::test]
@@ -113,4 +113,20 @@ async fn orphans_are_collected_while_the_node_runs() {
     // A running node's own processes are no leftovers.
     at.keeper.end_leftovers().await.unwrap();
     assert!(at.keeper.state().await.unwrap().node.unwrap().alive());
+}
+
+#[tokio::test]
+async fn an_order_for_another_launch_touches_no_node() {
+    let home = Home::new();
+    let mut at = home.start().await;
+    at.keeper.spawn(home.sh(2, COUNTING)).await.unwrap();
+    until("it is ready", async || home.log_text().contains("ready")).await;
+    for late in [at.keeper.terminate(Some(1)).await, at.keeper.kill(Some(1)).await] {
+        assert!(matches!(late, Err(KeeperError::NoNode)), "{late:?}");
+    }
+    assert!(!at.keeper.state().await.unwrap().node.unwrap().term_sent);
+    at.keeper.terminate(Some(2)).await.unwrap();
+    until("it was told", async || home.log_text().contains("term 1")).await;
+    fs::File::create(home.root.path().join("go")).unwrap();
+    assert_eq!(at.exit().await.status, WaitStatus::Exited(1));
 }

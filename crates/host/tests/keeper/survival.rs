@@ -120,7 +120,7 @@ async fn a_killed_keeper_costs_the_node_nothing() {
         home.log_text().lines().filter_map(|line| line.strip_prefix("line ")?.parse().ok()).collect();
     assert!(lines.windows(2).all(|pair| pair[1] == pair[0] + 1), "{lines:?}");
 
-    at.keeper.terminate().await.unwrap();
+    at.keeper.terminate(None).await.unwrap();
     let exit = at.exit().await;
     assert!(matches!(exit.status, WaitStatus::Exited(4) | WaitStatus::Unknown), "{exit:?}");
     assert_eq!((exit.launch_id, exit.last_output.last().map(String::as_str)), (9, Some("last words")));
@@ -144,7 +144,7 @@ async fn an_adopted_node_is_not_terminated_twice_and_its_end_is_told() {
             // Sent by the dying supervisor itself, say: only the hint knows.
             signal(node.pid, Signal::TERM);
         } else {
-            at.keeper.terminate().await.unwrap();
+            at.keeper.terminate(None).await.unwrap();
         }
         until("term 1", async || home.log_text().matches("term 1").count() == id as usize).await;
         signal(at.state.keeper_pid, Signal::KILL);
@@ -152,7 +152,7 @@ async fn an_adopted_node_is_not_terminated_twice_and_its_end_is_told() {
         until("orphaned", async || matches!(home.find().await, Found::OrphanedNode { .. })).await;
         let mut at = home.adopt(hint).await;
         assert!(at.state.node.as_ref().unwrap().term_sent);
-        at.keeper.terminate().await.unwrap();
+        at.keeper.terminate(None).await.unwrap();
         let pid = Pid::from_raw(node.pid as i32);
         let collected = std::thread::spawn(move || waitpid(pid, WaitOptions::empty()));
         fs::File::create(home.root.path().join("go")).unwrap();
@@ -198,7 +198,7 @@ async fn a_node_without_a_record_is_known_by_its_lock() {
     let adopted = at.state.node.clone().unwrap();
     assert_eq!((adopted.pid, adopted.start_time, adopted.launch_id), (node.pid, node.start_time, 0));
     assert!(adopted.started_at_ms.abs_diff(node.started_at_ms) < 1000, "{adopted:?} {node:?}");
-    at.keeper.kill().await.unwrap();
+    at.keeper.kill(None).await.unwrap();
     assert_eq!(at.exit().await.pid, node.pid);
     at.keeper.end_leftovers().await.unwrap();
 }
@@ -219,7 +219,7 @@ async fn a_node_whose_keeper_died_before_it_wrote_it_down_is_known_by_its_announ
     assert_eq!((adopted.pid, adopted.start_time), (node.pid, node.start_time));
     assert_eq!((adopted.launch_id, &adopted.program), (7, &node.program));
     assert!(adopted.adopted && adopted.alive());
-    at.keeper.kill().await.unwrap();
+    at.keeper.kill(None).await.unwrap();
     assert_eq!(at.exit().await.launch_id, 7);
     at.keeper.end_leftovers().await.unwrap();
     at.keeper.bye().await;

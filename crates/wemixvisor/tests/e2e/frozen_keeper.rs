@@ -36,3 +36,31 @@ fn a_keeper_that_stands_still_costs_the_node_neither_its_sigterm_nor_its_grace()
     assert_eq!(supervisor.stop(), 0);
     home.is_deserted();
 }
+
+#[test]
+fn an_order_to_stop_that_comes_late_finds_no_other_node() {
+    let home = empty_home();
+    home.set("node.shutdown_grace", "3s");
+    home.init(&Program::practice("1.0.0").with("--block-time=100ms"));
+    let supervisor = home.start();
+    home.sees_head(1);
+    let node = home.node();
+    let keeper = home.keeper();
+    assert!(processes::signal(keeper, home.root(), Signal::STOP));
+    let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
+    assert_eq!(code, 202);
+    // It is given again and again, to a keeper that takes all of them when it goes on.
+    home.wait("it is tried again", || {
+        home.supervisor_said().contains("the keeper has not confirmed SIGTERM").then_some(())
+    });
+    assert!(processes::signal(keeper, home.root(), Signal::CONT));
+    let next = home.wait("the next node", || home.node_now().filter(|next| next.pid != node.pid));
+    let begun = home.sees("it makes blocks", |status| {
+        status["node"]["pid"] == next.pid && status["chain"]["head"].as_u64() >= Some(1)
+    });
+    home.sees_head(begun["chain"]["head"].as_u64().unwrap() + 40);
+    assert_eq!((home.signals(node.pid, "SIGTERM"), home.signals(next.pid, "SIGTERM")), (1, 0));
+    assert_eq!((home.nodes(), home.started().len()), (vec![next.pid], 2));
+    assert_eq!(supervisor.stop(), 0);
+    home.is_deserted();
+}
