@@ -17,6 +17,7 @@ use wemixvisor_core::settings::Settings;
 use wemixvisor_core::target::Target;
 use wemixvisor_core::time::WallMs;
 use wemixvisor_host::children;
+use wemixvisor_host::data_lock::{DataDirLock, DataDirTaken};
 use wemixvisor_host::durable::{self, DurableError};
 use wemixvisor_host::home::Home;
 use wemixvisor_host::hooks;
@@ -96,6 +97,9 @@ pub enum BootError {
     /// Another supervisor is at work, or the lock cannot be had.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The data directory is another home's.
+    #[error(transparent)]
+    DataDir(#[from] DataDirTaken),
     /// The link is not what it must be. Nothing is guessed: another program than the right one can fork the
     /// chain's history.
     #[error("it cannot be told which program is to run")]
@@ -177,6 +181,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
     write_pid(&home);
     durable::create_dirs(&home.logs())?;
     durable::create_dirs(home.data())?;
+    let mut data_lock = DataDirLock::acquire(home.data())?;
     let target = link::current(&home)?;
     let log = log_policy(&settings);
     // Followed from here on, so that nothing that the node is about to say is missed.
@@ -199,6 +204,10 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         Ok(found) => found?,
         Err(error) => return Err(system("start the keeper")(std::io::Error::other(error))),
     };
+    match state.node {
+        Some(_) => data_lock.claim(home.root()),
+        None => data_lock.claim_without_node(home.root())?,
+    }
     crash_point("boot.keeper");
     let home = Arc::new(home);
     let settings = Arc::new(settings);

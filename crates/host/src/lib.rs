@@ -1,6 +1,7 @@
 //! host
 
 pub mod children;
+pub mod data_lock;
 pub mod digest;
 pub mod disk;
 pub mod durable;

@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
         configuration: context.configuration(config),
     };
     wemixvisor_daemon::run(start).map_err(|error| match &error {
-        BootError::Lock(LockError::Held { .. }) => Failure::refused(said(&error)),
+        BootError::Lock(LockError::Held { .. }) | BootError::DataDir(_) => Failure::refused(said(&error)),
         _ => Failure::from_error(&error),
     })
 }

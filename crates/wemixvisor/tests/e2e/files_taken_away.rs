@@ -166,6 +166,8 @@ fn two_homes_on_one_data_directory_run_one_node_though_its_lock_is_removed() {
     let _first = one.start();
     let node = one.node();
     fs::remove_file(one.data().join("wemixvisor-node.lock")).unwrap();
+    // Without this one the second would be refused at its start.
+    fs::remove_file(one.data().join("wemixvisor-supervisor.lock")).unwrap();
     let datadir = ["--datadir".to_owned(), one.data().display().to_string()];
     let _second = other.spawn(&datadir, Stdio::null());
     let status = other.sees("the second says why it has no node", |status| {

@@ -267,16 +267,41 @@ fn c23_two_homes_on_one_data_directory_run_one_node() {
     let _first = one.start();
     let node = one.node();
     let datadir = ["--datadir".to_owned(), one.data().display().to_string()];
-    let _second = other.spawn(&datadir, Stdio::null());
-    let status = other.sees("the second says why it has no node", |status| {
-        status["node"]["pid"].is_null()
-            && status["alerts"].as_array().is_some_and(|alerts| !alerts.is_empty())
-    });
-    assert!(status["alerts"].to_string().contains("data"), "{:#}", status["alerts"]);
+    assert_ne!(other.spawn(&datadir, Stdio::null()).ends(), 0);
+    let said = other.supervisor_said();
+    assert!(
+        said.contains("belongs to another home") && said.contains(one.root().to_str().unwrap()),
+        "{said}"
+    );
     let head = one.status().unwrap()["chain"]["head"].as_u64().unwrap_or(0);
     one.sees_head(head + 3);
     assert!(node.runs() && one.started() == ["1.0.0"]);
     assert!(one.facts("datadir-locked").is_empty());
+}
+
+#[test]
+fn c23_another_home_takes_no_plan_off_a_data_directory_that_is_not_its_own() {
+    let (one, other) = (home(), home_by_order());
+    let first = one.start();
+    let node = one.node();
+    // Due, and its program is not there yet.
+    one.plan("v7", 5);
+    one.sees_head(8);
+    other.install("v7", &Program::practice("7.0.0"));
+    let datadir = ["--datadir".to_owned(), one.data().display().to_string()];
+    let plans = || std::fs::read_to_string(one.data().join("upgrade-info.json")).unwrap();
+    let planned = plans();
+    assert_ne!(other.spawn(&datadir, Stdio::null()).ends(), 0);
+    // Nor while nobody supervises the node.
+    first.kill();
+    assert_ne!(other.spawn(&datadir, Stdio::null()).ends(), 0);
+    let said = other.supervisor_said();
+    assert!(said.contains("whose node still runs without a supervisor"), "{said}");
+    assert_eq!(plans(), planned);
+    let first = one.start();
+    one.sees("it is still to come", |status| status["upgrades"][0]["name"] == "v7");
+    assert_eq!((one.node().pid, one.started().len()), (node.pid, 1));
+    assert_eq!(first.stop(), 0);
 }
 
 #[test]
