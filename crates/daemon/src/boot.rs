@@ -61,7 +61,7 @@ const LEFT_LIMIT: Duration = Duration::from_secs(15);
 const CAUGHT_ARRIVE: Duration = Duration::from_millis(5);
 
 /// A settings file is read when it has been the same for so long: half of it would be other settings.
-const SETTINGS_SETTLE: Duration = Duration::from_millis(100);
+const SETTINGS_SETTLE: Duration = Duration::from_millis(500);
 
 /// The key of this node's own number.
 const STAGGER: &str = "stagger";

@@ -21,20 +21,40 @@ pub struct Configuration {
     pub file: PathBuf,
     /// How the settings are read.
     pub read: Read,
+    /// Whether the file held anything when it was read last. Held while it is read and told.
+    had_content: Arc<Mutex<bool>>,
 }
 
 impl Configuration {
+    /// Those in this file, and in the layers that `read` knows besides.
+    pub fn new(file: PathBuf, read: Read) -> Self {
+        Self { file, read, had_content: Arc::default() }
+    }
+
     /// Reads the settings and tells the engine, one after the other: what was read first is told first, so that an
     /// older reading never takes the place of a newer one. Waits for the disk and for the mailbox. The answer is the
     /// sum of the file, where it could be read.
+    ///
+    /// A file that is gone or empty while a supervisor runs is on its way to be replaced, or lost: it does not mean that
+    /// every setting is what it is without a file.
     pub(crate) fn tell(&self, mailbox: &mpsc::Sender<Message>) -> Option<Digest> {
-        static TURN: Mutex<()> = Mutex::new(());
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut had_content = self.had_content.lock().unwrap_or_else(PoisonError::into_inner);
         // What is wrong with a file that cannot be read is said by who reads all layers.
         let bytes = read_whole(&self.file).ok();
         let sum = bytes.as_deref().map(Digest::of_bytes);
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        let read = (self.read)(text).map(|resolved| Box::new(resolved.settings));
+        let is_there = self.file.try_exists().unwrap_or(true);
+        let holds_nothing = !is_there || text.as_ref().is_some_and(|text| text.trim().is_empty());
+        let read = if *had_content && holds_nothing {
+            let state = if is_there { "is empty" } else { "is gone" };
+            Err(vec![format!(
+                "{} {state}; if that is meant, it takes effect with: wemixvisor restart --supervisor-only",
+                self.file.display()
+            )])
+        } else {
+            *had_content = !holds_nothing;
+            (self.read)(text).map(|resolved| Box::new(resolved.settings))
+        };
         // Nobody reads it any more when the supervisor ends.
         let _ = mailbox.blocking_send(Message::Settings(read.map_err(|errors| errors.join("\n"))));
         sum

@@ -86,8 +86,7 @@ fn handle(mailbox: mpsc::Sender<Message>, home: &Home) -> Handle {
         cwd: home.root().into(),
         keeper_in: home.wemixvisor().into(),
     };
-    let configuration =
-        Configuration { file: home.root().join("config.toml"), read: Arc::new(|_| Err(Vec::new())) };
+    let configuration = Configuration::new(home.root().join("config.toml"), Arc::new(|_| Err(Vec::new())));
     Handle::new(mailbox, successor, configuration)
 }
 

@@ -194,7 +194,7 @@ impl Context {
             })?;
             Ok(loaded.resolved)
         };
-        Configuration { file, read: Arc::new(read) }
+        Configuration::new(file, Arc::new(read))
     }
 
     fn home_of(&self, settings: &Settings) -> Result<Home, Failure> {

@@ -1,5 +1,7 @@
 //! `upgrade schedule`, `list`, `cancel`, `status`; `config`, and settings that are read again.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use testkit::{Program, Signal};
 
@@ -180,4 +182,17 @@ fn settings_are_shown_checked_and_read_again() {
         home.wait(said, || home.supervisor_said().contains(said).then_some(()));
     }
     assert_eq!(json(&home, &["config", "validate"], 0)["valid"], true);
+
+    // On its way to be replaced, or lost: no settings at all were not meant.
+    let file = home.wemixvisor().join("config.toml");
+    let lost: [(&str, fn(&Path) -> std::io::Result<()>); 2] =
+        [("is empty", |file| std::fs::write(file, "\n")), ("is gone", |file| std::fs::remove_file(file))];
+    for (state, lose) in lost {
+        lose(&file).unwrap();
+        supervisor.signal(Signal::HUP);
+        let status = home.sees(state, |status| status["alerts"].to_string().contains(state));
+        assert_eq!((alerts(&status), &status["node"]["max_restarts"]), (vec!["settings"], &7.into()));
+    }
+    home.set("node.max_restarts", "8");
+    home.sees("it is read again", |status| alerts(status).is_empty() && status["node"]["max_restarts"] == 8);
 }
