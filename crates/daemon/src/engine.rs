@@ -1,7 +1,8 @@
 //! The loop: one input at a time, decided by the core, written down, carried out.
 //!
 //! A decision counts only when its entries are in the store. When they cannot be written, the engine is as it
-//! was before, the input is kept and tried again; the node runs on meanwhile.
+//! was before, the input is kept and tried again; the node runs on meanwhile. An order is refused instead: whoever gave it
+//! is there, and should not find it carried out later.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use wemixvisor_core::engine::Engine;
 use wemixvisor_core::engine::port::{
     Decision, Effect, Entry, Event, ExitWith, HistoryEntry, Input, Order, RefusalCode, Refused,
 };
-use wemixvisor_core::engine::snapshot::Snapshot;
+use wemixvisor_core::engine::snapshot::{NodeState, Snapshot};
+use wemixvisor_core::exit::NodeExit;
 use wemixvisor_core::head::Height;
 use wemixvisor_core::settings::{Applies, Settings};
 use wemixvisor_host::digest::Digest;
@@ -33,13 +35,15 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 /// So many notices wait for a subscriber. The API is the only one, and goes back to the store when it is slower.
 const NOTICES: usize = 1024;
 
+type Reply = oneshot::Sender<Result<String, Refused>>;
+
 pub(crate) struct Loop {
     pub(crate) core: Engine,
     pub(crate) store: Store,
     pub(crate) effects: Effects,
     pub(crate) mailbox: mpsc::Receiver<Message>,
     pub(crate) clock: Clock,
-    tickets: HashMap<u64, oneshot::Sender<Result<String, Refused>>>,
+    tickets: HashMap<u64, Reply>,
     last_ticket: u64,
     /// What waits to be decided, in order: the first could not be written down.
     waiting: VecDeque<Input>,
@@ -117,11 +121,8 @@ impl Loop {
         match message {
             Message::Happened(input) => return Some(input),
             Message::Ordered { reply, .. } if self.retry_at.is_some() => {
-                let message =
-                    "decisions cannot be written down now, so nothing is ordered; see: wemixvisor status";
-                let refused = Refused { code: RefusalCode::Failed, message: message.into() };
                 // Whoever asked may have gone.
-                drop(reply.send(Err(refused)));
+                drop(reply.send(Err(nothing_is_ordered())));
             }
             Message::Ordered { order: Order::RestartNode, reply }
                 if let Err(problem) = self.effects.can_start(self.core.target()) =>
@@ -155,7 +156,28 @@ impl Loop {
         let mut snapshot = self.core.snapshot(self.clock.now());
         snapshot.alerts.extend(self.effects.other_data_dir().map(|text| ("data_dir".to_owned(), text)));
         snapshot.alerts.extend(self.tcp.problem().map(|text| ("api".to_owned(), text)));
+        if let Some(exit) = self.end_waits() {
+            let node = &mut snapshot.node;
+            (node.pid, node.answering, node.state) = (None, false, NodeState::Waiting);
+            node.last_exit = Some(exit.clone());
+        }
         snapshot
+    }
+
+    /// How the node has ended, where nothing can be decided of it yet because nothing can be written down.
+    fn end_waits(&self) -> Option<&NodeExit> {
+        self.waiting.iter().find_map(|input| match input {
+            Input::NodeExited { exit, .. } => Some(exit),
+            _ => None,
+        })
+    }
+
+    /// Who waits for the answer to an order.
+    fn reply_to(&mut self, input: &Input) -> Option<Reply> {
+        match input {
+            Input::Order { ticket, .. } => self.tickets.remove(ticket),
+            _ => None,
+        }
     }
 
     /// A reload changes all of it or nothing; what cannot change in a running supervisor is said.
@@ -197,6 +219,10 @@ impl Loop {
         // Only the order to end overtakes what could not be written down.
         if self.retry_at.is_some() && input != Input::Shutdown {
             if input != Input::Tick {
+                if matches!(input, Input::NodeExited { .. }) {
+                    // What is said of the node is true no more.
+                    self.retry_at = Some(tokio::time::Instant::now());
+                }
                 self.waiting.push_back(input);
                 return None;
             }
@@ -235,7 +261,16 @@ impl Loop {
             let must_be_durable = Decision { entries, effects: Vec::new() }.must_be_durable();
             tracing::error!("{problem}");
             if must_be_durable {
-                self.core.store_failed(&problem);
+                if let Some(reply) = self.reply_to(&kept) {
+                    // Whoever asked may have gone.
+                    drop(reply.send(Err(nothing_is_ordered())));
+                    return Ok(None);
+                }
+                let gone = matches!(kept, Input::NodeExited { .. }) || self.end_waits().is_some();
+                self.core.store_failed(&problem, self.core.node_pid().is_some() && !gone);
+                for (_, reply) in self.tickets.drain() {
+                    drop(reply.send(Err(ordered_for_later())));
+                }
                 return Err(Box::new(kept));
             }
         }
@@ -317,6 +352,17 @@ impl Loop {
     fn events(&self, seq: u64, limit: usize) -> Result<Vec<RecordedEvent>, String> {
         recorded::events(&self.store, seq, limit).map_err(|error| said(&error))
     }
+}
+
+fn ordered_for_later() -> Refused {
+    let message = "decisions cannot be written down now; what was ordered stands, and goes on when they can be; see: \
+                   wemixvisor status";
+    Refused { code: RefusalCode::Failed, message: message.into() }
+}
+
+fn nothing_is_ordered() -> Refused {
+    let message = "decisions cannot be written down now, so nothing is ordered; see: wemixvisor status";
+    Refused { code: RefusalCode::Failed, message: message.into() }
 }
 
 /// Writes a decision's entries down: all or nothing. Then the log hears of its events. The answer is the events.

@@ -53,8 +53,8 @@ impl Engine {
     }
 
     /// The last decision could not be written down and was not made. Known in memory only, until one can be.
-    pub fn store_failed(&mut self, why: &str) {
-        let node = if self.node.has_process() { "the node runs on" } else { "NO NODE RUNS until one is" };
+    pub fn store_failed(&mut self, why: &str, node_runs: bool) {
+        let node = if node_runs { "the node runs on" } else { "NO NODE RUNS until one is" };
         let text = format!(
             "decisions cannot be written down, so none is made; {node}: {why}. Free space, or mend the disk: it is tried \
              again all the time, and goes on by itself"

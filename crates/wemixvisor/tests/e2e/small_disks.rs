@@ -2,7 +2,7 @@
 //! everything goes on by itself.
 
 use serde_json::json;
-use testkit::{Program, SmallDisk};
+use testkit::{Program, Signal, SmallDisk, processes};
 
 use crate::{empty_home, home_by_order};
 
@@ -63,7 +63,7 @@ fn a_full_disk_under_the_state_holds_an_upgrade_up_and_the_node_runs_on() {
     });
     assert!(node.runs() && home.started() == ["1.0.0"], "{status:#}");
     assert_eq!(home.signals(node.pid, "SIGTERM"), 0, "nothing is done that is not written down");
-    assert!(home.supervisor_said().contains("full"), "{}", home.supervisor_said());
+    home.wait("the log says so", || home.supervisor_said().contains("full").then_some(()));
     disk.clear();
     assert_eq!(home.committed("v2")["head"], 20);
     home.sees("the alert is over", |status| {
@@ -77,6 +77,37 @@ fn a_full_disk_under_the_state_holds_an_upgrade_up_and_the_node_runs_on() {
     assert_eq!(supervisor.stop(), 0);
     home.is_deserted();
     assert!(!home.supervisor_said().contains("panicked"));
+}
+
+#[test]
+fn a_full_disk_under_the_state_answers_orders_at_once_and_hides_no_end_of_the_node() {
+    let home = empty_home();
+    let Some(disk) = SmallDisk::over(&home.wemixvisor(), 1) else { return };
+    home.set("node.restart_floor", "0");
+    home.init(&Program::practice("1.0.0").with("--block-time=100ms"));
+    home.install("v2", &Program::practice("2.0.0").with("--block-time=100ms"));
+    let supervisor = home.start();
+    let node = home.node();
+    home.schedule("v2", 1_000_000);
+    home.sees("it is ready", |status| status["upgrades"][0]["ready"] == json!(true));
+    disk.fill();
+    // The first one is under way when that is found out, those after it are refused.
+    for what in ["what was ordered stands", "so nothing is ordered"] {
+        let said = home.cli(&["upgrade", "apply", "v2", "--no-wait"]).expect(1);
+        assert!(said.err.contains(what), "{}", said.err);
+    }
+    assert!(processes::signal(node.pid, home.root(), Signal::KILL));
+    let status = home.sees("the node is down", |status| {
+        status["verdict"] == "down" && status["headline"].to_string().contains("NO NODE RUNS")
+    });
+    assert!(
+        status["node"]["pid"].is_null() && status["node"]["last_exit"]["class"] == "signal",
+        "{status:#}"
+    );
+    disk.clear();
+    home.committed("v2");
+    home.sees("all is well", |status| status["verdict"] == "ok");
+    assert_eq!(supervisor.stop(), 0);
 }
 
 /// The old node is stopped by then, so it is down and nothing else may be said.
