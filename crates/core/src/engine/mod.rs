@@ -142,7 +142,7 @@ impl Engine {
             Input::LaunchFailed { launch, reason } => self.launch_failed(launch, &reason, now, out),
             Input::NodeExited { launch, exit } => self.node_exited(launch, exit, now, out),
             Input::Work(sample) => self.node.worked(sample, now.mono),
-            Input::HookEnded { step, result } => self.hook_ended(step, result, now, out),
+            Input::HookEnded { run, result } => self.hook_ended(run, result, now, out),
             Input::Switched { target, result } => self.switched(target, result, now, out),
             Input::Observed { launch, round } => self.observed(launch, &round, now, out),
             Input::Sealing(answer) => self.node.sealing(&answer, now.mono, out),

@@ -162,6 +162,8 @@ pub struct World {
     pub terminations: u32,
     pub kills: u32,
     pub hooks_run: Vec<Step>,
+    /// The run of a hook that was neither ended nor has ended, and the life that began it.
+    pub hook: Option<(u64, u64)>,
     pub poll_paces: Vec<u64>,
     pub next_pid: u32,
     pub poll_series: u64,
@@ -244,6 +246,7 @@ impl World {
             terminations: 0,
             kills: 0,
             hooks_run: Vec::new(),
+            hook: None,
             poll_paces: Vec::new(),
             next_pid: 1000,
             poll_series: 0,
@@ -520,6 +523,9 @@ impl World {
     /// Lets the engine hear it; what it decides is written down, then done.
     pub fn tell(&mut self, input: Input) {
         let Some(engine) = &self.engine else { return };
+        if let Input::HookEnded { run, .. } = &input {
+            self.hook.take_if(|hook| *hook == (self.life, *run));
+        }
         let mut next = engine.clone();
         let decision = next.handle(input.clone(), self.moment());
         if self.store_fails > 0 && decision.must_be_durable() {
@@ -554,6 +560,15 @@ impl World {
                 return;
             }
         }
+        self.check_hook();
+    }
+
+    /// A hook runs only for the step that waits for it.
+    fn check_hook(&self) {
+        if self.engine.is_some() && self.hook.is_some_and(|(life, _)| life == self.life) {
+            let waits = |step| matches!(step, Step::PreStop | Step::PreUpgrade | Step::PostUpgrade);
+            assert!(self.disk.open().is_some_and(|open| waits(open.step)), "a hook that nobody waits for");
+        }
     }
 
     /// Counts a boundary; kills the supervisor there if that is asked for. Returns whether it is gone.
@@ -575,7 +590,7 @@ impl World {
 
 /// Effects at whose edges a crash makes a difference.
 fn is_weighty(effect: &Effect) -> bool {
-    use Effect::{EditPlans, Exit, Kill, Launch, Reply, RunHook, SwitchLink, Terminate, Verify};
+    use Effect::{EditPlans, EndHook, Exit, Kill, Launch, Reply, RunHook, SwitchLink, Terminate, Verify};
     matches!(
         effect,
         Launch(_)
@@ -583,6 +598,7 @@ fn is_weighty(effect: &Effect) -> bool {
             | Kill
             | SwitchLink(_)
             | RunHook { .. }
+            | EndHook { .. }
             | Verify { .. }
             | EditPlans { .. }
             | Exit(_)
