@@ -99,6 +99,8 @@ pub struct Engine {
     unsettled: Option<Ending>,
     /// When the supervisor began, for the silence of sources that never spoke.
     started: MonoMs,
+    /// When something was heard last.
+    heard_at: MonoMs,
 }
 
 /// An end of the node that the restart policy has to judge.
@@ -123,6 +125,7 @@ impl Engine {
         let mut out = Decision::default();
         self.clear("store_failed", &mut out);
         if !self.ended {
+            self.hear(now, &mut out);
             self.take_in(input, now, &mut out);
             self.progress(now, &mut out);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::port::{Decision, Effect, Entry, Verified};
+use super::questions::BEAT;
 use super::{Boot, Engine};
 use crate::command_line::CommandLine;
 use crate::exit::ExitClass;
@@ -503,7 +504,8 @@ impl Engine {
         let clocks = under_way.probation.as_ref().map(|probation| probation.deadline(&limits));
         // A clock that has run out without an end (a chain that stands still) is looked at with every answer.
         let later = clocks.filter(|at| *at > now.mono);
-        under_way.retry_at.into_iter().chain(later).min()
+        let beat = under_way.probation.as_ref().map(|_| self.heard_at.after(BEAT));
+        under_way.retry_at.into_iter().chain(later).chain(beat).min()
     }
 
     /// The journal says what cannot be: nothing is done in its name, and the node is left alone.

@@ -160,6 +160,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         2 => any::<bool>().prop_map(Act::Rpc),
         1 => (1..20u64).prop_map(Act::Reorg),
         1 => (-100_000_000..100_000_000i64).prop_map(Act::WallJump),
+        2 => (1..90_000u64).prop_map(Act::Freeze),
         3 => (any_target(), any_program()).prop_map(|(target, program)| Act::Install(target, Box::new(program))),
         1 => (100..200u64).prop_map(Act::HaltAt),
         2 => (1..4u32).prop_map(Act::LinkFails),
