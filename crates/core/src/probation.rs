@@ -3,7 +3,7 @@
 //! A node can look healthy by every single answer while it stands behind the network (NODES.md section 5), so
 //! the verdict needs all of: the right program answers, on the right chain, without a break, and its head has
 //! passed the old head *and* is in step with the wall clock. Three clocks bound the wait: it must answer, it
-//! must stay steady, it must advance. What the node cannot be asked is skipped and said so.
+//! must stay steady, it must advance. They stand still while nobody could ask it. What the node cannot be asked is skipped and said so.
 
 use std::fmt;
 use std::time::Duration;
@@ -248,6 +248,16 @@ impl Probation {
     /// Checks that were left out because the node has no such method.
     pub fn skipped(&self) -> &[&'static str] {
         &self.skipped
+    }
+
+    /// For so long, until now, nobody could have asked or heard it: that time counts neither for it nor against it.
+    ///
+    /// What is left on its clocks stays as it was, and none begins anew.
+    pub fn stood_still(&mut self, gap: Duration) {
+        self.since = self.since.after(gap);
+        for clock in [&mut self.first_answer, &mut self.answered_at, &mut self.steady_since] {
+            *clock = clock.map(|at| at.after(gap));
+        }
     }
 
     /// Takes in one round of answers.

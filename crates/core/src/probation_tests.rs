@@ -64,6 +64,30 @@ fn passes_when_steady_advanced_and_in_step() {
     assert_eq!(probation.verdict(&LIMITS, at(2).mono), Verdict::Passed);
 }
 
+/// A gap of 1,000 s at each stage: what was left on each clock is left after it.
+#[test]
+fn a_gap_is_taken_out_of_every_clock() {
+    let gap = Duration::from_secs(1000);
+    let fails = |probation: &Probation, second| {
+        matches!(probation.verdict(&LIMITS, at(second).mono), Verdict::Failed(_))
+    };
+    let mut unanswered = begin();
+    unanswered.stood_still(gap);
+    assert_eq!(unanswered.deadline(&LIMITS), MonoMs(1_060_001));
+    assert!(!fails(&unanswered, 1060) && fails(&unanswered, 1061));
+
+    let mut answered = begin();
+    answered.observe(&good(101, 50), &LIMITS, at(50));
+    answered.stood_still(gap);
+    let unsteady = Verdict::Pending(vec![Missing::Steadiness, Missing::Head { at: Some(101), target: 102 }]);
+    assert_eq!(answered.verdict(&LIMITS, at(1050).mono), unsteady, "a gap proves no steadiness");
+    assert!(!fails(&answered, 1110) && fails(&answered, 1111), "silence goes on where it was");
+    for second in 1051..1180 {
+        answered.observe(&good(101, second), &LIMITS, at(second));
+        assert_eq!(fails(&answered, second), second > 1170, "{second}");
+    }
+}
+
 #[test]
 fn blocks_that_the_old_program_made_unseen_prove_nothing() {
     let mut probation = begin();

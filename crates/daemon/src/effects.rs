@@ -6,7 +6,8 @@ use std::iter;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use wemixvisor_chain::{Client, Endpoint, HeadWatch, OwnSeal, Pace, ProbeRequest, SourceEvent, probe};
 use wemixvisor_core::command_line::CommandLine;
 use wemixvisor_core::engine::port::{Effect, Input, Launch, PlanEdit, ProbeFor, Source, Surroundings, Work};
@@ -60,11 +61,41 @@ pub(crate) struct Effects {
     pub(crate) watch: Watching,
     /// What the node runs with: says where it answers.
     line: CommandLine,
-    hook: Option<JoinHandle<()>>,
+    hooks: HookRuns,
     /// The link was switched and may still be taken back by a power failure.
     link_unforced: bool,
     /// Seals above this height are the present node's own.
     seals_after: Height,
+}
+
+/// The runs of hooks. One that was called off may still be ending: the next one waits for its turn, so that never two
+/// run at once.
+#[derive(Default)]
+struct HookRuns {
+    /// Held by the run whose processes live.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    tasks: JoinSet<()>,
+    /// The newest run, and how it is called off.
+    newest: Option<(u64, CancellationToken)>,
+}
+
+impl HookRuns {
+    /// A new run; the one before it, if it still lives, is waited for by nobody any more.
+    fn next(&mut self, run: u64) -> CancellationToken {
+        while self.tasks.try_join_next().is_some() {}
+        let called_off = CancellationToken::new();
+        if let Some((_, before)) = self.newest.replace((run, called_off.clone())) {
+            before.cancel();
+        }
+        called_off
+    }
+
+    fn call_off(&mut self, run: u64) {
+        if let Some((_, called_off)) = self.newest.take_if(|(newest, _)| *newest == run) {
+            tracing::info!("the hook that runs is ended: its upgrade does not wait for it any more");
+            called_off.cancel();
+        }
+    }
 }
 
 /// The sources that are watched, and how to ask the node itself.
@@ -99,7 +130,7 @@ impl Effects {
             mailbox,
             watch,
             line,
-            hook: None,
+            hooks: HookRuns::default(),
             link_unforced: false,
             seals_after: 0,
         }
@@ -122,9 +153,10 @@ impl Effects {
                 self.link_unforced |= result.is_ok();
                 return Some(Input::Switched { target, result });
             }
-            Effect::RunHook { step, name, height, info, target } => {
-                self.run_hook(step, &name, height, info, &target)
+            Effect::RunHook { run, step, name, height, info, target } => {
+                self.run_hook(run, step, &name, height, info, &target)
             }
+            Effect::EndHook { run } => self.hooks.call_off(run),
             Effect::Probe(what) => self.probe(what),
             Effect::AskSealing => self.ask_sealing(),
             Effect::Prepare(plan) => self.prepare(*plan, standing.target.clone()),
@@ -202,9 +234,7 @@ impl Effects {
 
     /// Ends a hook that runs: its step is done again by the next supervisor.
     pub(crate) fn end(&mut self) {
-        if let Some(hook) = self.hook.take() {
-            hook.abort();
-        }
+        self.hooks.tasks.abort_all();
     }
 
     fn launch(&mut self, launch: Launch, standing: &Standing) {
@@ -285,7 +315,7 @@ impl Effects {
         tokio::spawn(send(self.keeping.clone(), self.keeping.launch()));
     }
 
-    fn run_hook(&mut self, step: Step, name: &str, height: Height, info: String, target: &Target) {
+    fn run_hook(&mut self, run: u64, step: Step, name: &str, height: Height, info: String, target: &Target) {
         let hook = match step {
             Step::PreStop => Hook::PreStop,
             Step::PostUpgrade => Hook::PostUpgrade,
@@ -306,12 +336,19 @@ impl Effects {
         environment.extend(own.map(|(name, value)| (name.into(), value)));
         let limit = self.settings.hooks.time_limit;
         let mailbox = self.mailbox.clone();
-        self.hook = Some(tokio::spawn(async move {
+        let called_off = self.hooks.next(run);
+        let turn = self.hooks.turn.clone();
+        self.hooks.tasks.spawn(async move {
+            let _turn = turn.lock().await;
             crash_point("hook.begun");
             let mut result = Ok(String::new());
             for path in paths {
+                if called_off.is_cancelled() {
+                    break;
+                }
                 let mut log = |line: &str| tracing::info!("{}: {line}", path.display());
-                result = match run_hook(&path, home.root(), &environment, limit, &mut log).await {
+                let ran = run_hook(&path, home.root(), &environment, limit, &called_off, &mut log).await;
+                result = match ran {
                     Ok(outcome) if outcome.exit == HookExit::Success => Ok(String::new()),
                     Ok(outcome) => {
                         Err(with_words(format!("{} {}", path.display(), outcome.exit), &outcome.tail))
@@ -323,8 +360,8 @@ impl Effects {
                 }
             }
             crash_point("hook.ended");
-            let _ = mailbox.send(Message::Happened(Input::HookEnded { step, result })).await;
-        }));
+            let _ = mailbox.send(Message::Happened(Input::HookEnded { run, result })).await;
+        });
     }
 
     fn probe(&self, what: ProbeFor) {

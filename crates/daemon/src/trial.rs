@@ -22,13 +22,14 @@ const OWN: [&str; 13] = [
 ];
 
 /// What [`effect`] can say.
-const EFFECTS: [&str; 16] = [
+const EFFECTS: [&str; 17] = [
     "launch",
     "terminate",
     "kill",
     "sample-work",
     "switch-link",
     "run-hook",
+    "end-hook",
     "probe",
     "ask-sealing",
     "prepare",
@@ -99,6 +100,7 @@ pub(crate) fn effect(effect: &Effect) -> &'static str {
         Effect::SampleWork => "effect.sample-work",
         Effect::SwitchLink(_) => "effect.switch-link",
         Effect::RunHook { .. } => "effect.run-hook",
+        Effect::EndHook { .. } => "effect.end-hook",
         Effect::Probe(_) => "effect.probe",
         Effect::AskSealing => "effect.ask-sealing",
         Effect::Prepare(_) => "effect.prepare",

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD};
+use tokio_util::sync::CancellationToken;
 
 use crate::run::{Ended, Run, in_line};
 pub use crate::run::{MARK, RunError, end_left_running};
@@ -43,6 +44,8 @@ pub enum HookExit {
     Signal(i32),
     /// Its time was up, in ms given; it was ended with everything it had started.
     TimedOut(u64),
+    /// Nobody waits for it any more; it was ended with everything it had started.
+    CalledOff,
     /// Exit code 0, but processes of it lived on and had to be ended.
     LeftProcesses,
 }
@@ -60,6 +63,7 @@ impl fmt::Display for HookExit {
             Self::TimedOut(limit) => {
                 write!(f, "did not end within {:?} and was killed", Duration::from_millis(*limit))
             }
+            Self::CalledOff => f.write_str("was ended: its upgrade does not wait for it any more"),
             Self::LeftProcesses => f.write_str("left processes running in the background; they were ended"),
         }
     }
@@ -133,7 +137,8 @@ pub fn check_hook(path: &Path) -> Result<(), HookError> {
 }
 
 /// Runs a hook in the directory `cwd` with exactly this environment, for at most `limit`; every line of its
-/// output goes to `log`, up to 1,000 lines. Dropping the future kills the hook and its children.
+/// output goes to `log`, up to 1,000 lines. Once `called_off` is cancelled it is ended as if its time were up: by
+/// SIGTERM, 5 s later by SIGKILL. Dropping the future kills the hook and its children.
 ///
 /// # Errors
 /// [`HookError`]. A hook that ran and failed is an outcome, not an error.
@@ -142,17 +147,19 @@ pub async fn run_hook(
     cwd: &Path,
     env: &[(OsString, OsString)],
     limit: Duration,
+    called_off: &CancellationToken,
     log: &mut (dyn FnMut(&str) + Send),
 ) -> Result<HookOutcome, HookError> {
     check_hook(path)?;
     let mut output = Output { tail: VecDeque::new(), line: Vec::new(), lines: 0, log };
-    let run = Run { program: path, args: &[], cwd, env, limit };
+    let run = Run { program: path, args: &[], cwd, env, limit, called_off };
     let ran = run
         .until_end(&mut |bytes| output.take(bytes))
         .await
         .map_err(|source| HookError::NotRun { path: path.into(), source })?;
     let exit = match ran.ended {
         Ended::TimedOut => HookExit::TimedOut(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+        Ended::CalledOff => HookExit::CalledOff,
         Ended::Signalled(number) => HookExit::Signal(number),
         Ended::Exited(126) => HookExit::NotExecutable,
         Ended::Exited(127) => HookExit::NotFound,

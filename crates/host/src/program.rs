@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags};
+use tokio_util::sync::CancellationToken;
 
 use crate::digest::Digest;
 use crate::elf::{self, ElfProblem};
@@ -290,13 +291,15 @@ pub async fn version(
         let room = VERSION_OUTPUT - output.len();
         output.extend_from_slice(&bytes[..bytes.len().min(room)]);
     };
-    let run = run::Run { program: path, args: &["version".as_ref()], cwd, env, limit };
+    let called_off = &CancellationToken::new();
+    let run = run::Run { program: path, args: &["version".as_ref()], cwd, env, limit, called_off };
     let ran = run
         .until_end(&mut keep)
         .await
         .map_err(|source| ProgramError::NotRun { path: path.into(), source })?;
     match ran.ended {
-        Ended::TimedOut => Err(ProgramError::VersionLate { path: path.into(), limit }),
+        // Nobody calls it off.
+        Ended::TimedOut | Ended::CalledOff => Err(ProgramError::VersionLate { path: path.into(), limit }),
         Ended::Exited(exit) => {
             Ok(VersionOutput { text: String::from_utf8_lossy(&output).into_owned(), exit })
         }

@@ -1,8 +1,8 @@
 //! Running a short-lived program to its end, whatever it does: hooks and `<program> version`.
 //!
 //! It gets its own process group, no input, and one pipe for all its output. The pipe is read all the time, so
-//! any amount of output neither blocks it nor fills memory. When its time is up everything of it gets SIGTERM,
-//! then SIGKILL. When it ends, what it left behind is ended too. The group's id cannot be taken by a stranger
+//! any amount of output neither blocks it nor fills memory. When its time is up, or nobody waits for it any more,
+//! everything of it gets SIGTERM, then SIGKILL. When it ends, what it left behind is ended too. The group's id cannot be taken by a stranger
 //! meanwhile: the program is reaped last of all.
 //!
 //! What is "of it": its group, whoever descends from these, and, because a session of its own and the death of a
@@ -26,6 +26,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::children::{self, Awaited};
 use crate::process::{ProcessStat, group, trees, with_variable};
@@ -60,6 +61,8 @@ pub(crate) struct Run<'a> {
     /// The whole environment: nothing is inherited.
     pub env: &'a [(OsString, OsString)],
     pub limit: Duration,
+    /// Ends it before its time is up.
+    pub called_off: &'a CancellationToken,
 }
 
 /// How it ended.
@@ -68,6 +71,8 @@ pub(crate) enum Ended {
     Exited(i32),
     Signalled(i32),
     TimedOut,
+    /// It was called off, and ended in the same way.
+    CalledOff,
 }
 
 pub(crate) struct Ran {
@@ -87,7 +92,7 @@ pub enum RunError {
     #[error("it could not be watched and was killed")]
     NotWatched(#[source] io::Error),
     /// Not even SIGKILL ended it.
-    #[error("process {pid} was killed after its time limit but does not end: it hangs in the kernel")]
+    #[error("process {pid} was killed but does not end: it hangs in the kernel")]
     Unkillable {
         /// Its process id.
         pid: u32,
@@ -101,14 +106,14 @@ impl Run<'_> {
         let started = Instant::now();
         let (mut group, output) = self.spawn().map_err(RunError::NotStarted)?;
         let mut output = Receiver::from_owned_fd(output).map_err(RunError::NotWatched)?;
-        let timed_out = group.wait(started + self.limit, &mut output, on_output).await?;
+        let cut_off = group.wait(started + self.limit, self.called_off, &mut output, on_output).await?;
         let left_behind = group.end_the_rest().await;
         last_words(&output, on_output);
         let status = group.reap().map_err(RunError::NotWatched)?;
-        let ended = match (timed_out, status.code(), status.signal()) {
-            (true, _, _) => Ended::TimedOut,
-            (false, Some(code), _) => Ended::Exited(code),
-            (false, None, signal) => Ended::Signalled(signal.unwrap_or_default()),
+        let ended = match (cut_off, status.code(), status.signal()) {
+            (Some(cut_off), _, _) => cut_off,
+            (None, Some(code), _) => Ended::Exited(code),
+            (None, None, signal) => Ended::Signalled(signal.unwrap_or_default()),
         };
         Ok(Ran { ended, took: started.elapsed(), left_behind })
     }
@@ -237,27 +242,32 @@ struct Group {
 }
 
 impl Group {
-    /// Waits until the leader has ended, reading its output; the answer is whether its time was up.
+    /// Waits until the leader has ended, reading its output; the answer is why it had to be ended, if so.
     async fn wait(
         &self,
         deadline: Instant,
+        called_off: &CancellationToken,
         output: &mut Receiver,
         on_output: &mut (dyn FnMut(&[u8]) + Send),
-    ) -> Result<bool, RunError> {
-        let Some(pid) = self.pid() else { return Ok(false) };
+    ) -> Result<Option<Ended>, RunError> {
+        let Some(pid) = self.pid() else { return Ok(None) };
         let ended = exit_of(pid).map_err(RunError::NotWatched)?;
         let mut buffer = vec![0; 64 * 1024];
         let mut output_open = true;
         let mut next = Some((Signal::TERM, GRACE));
-        let mut timed_out = false;
+        let mut cut_off = None;
         let timer = sleep_until(deadline);
         tokio::pin!(timer);
         loop {
             tokio::select! {
                 biased;
-                ready = ended.readable() => return ready.map(|_| timed_out).map_err(RunError::NotWatched),
+                ready = ended.readable() => return ready.map(|_| cut_off).map_err(RunError::NotWatched),
+                () = called_off.cancelled(), if cut_off.is_none() => {
+                    cut_off = Some(Ended::CalledOff);
+                    timer.as_mut().reset(Instant::now());
+                }
                 () = &mut timer => {
-                    timed_out = true;
+                    cut_off = cut_off.or(Some(Ended::TimedOut));
                     let Some((signal, patience)) = next else {
                         return Err(RunError::Unkillable { pid: pid.as_raw_nonzero().get().unsigned_abs() });
                     };

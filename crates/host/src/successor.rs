@@ -14,6 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::keeper::{self, StandsStill};
 use crate::run::{Ended, Run, RunError, in_line};
@@ -105,6 +106,7 @@ impl Successor {
             cwd: &self.cwd,
             env: &self.environment,
             limit: CHECK_LIMIT,
+            called_off: &CancellationToken::new(),
         };
         let mut output: Vec<u8> = Vec::new();
         let mut keep = |bytes: &[u8]| {
@@ -123,7 +125,8 @@ impl Successor {
             }
             Ended::Exited(code) => format!("exit code {code}"),
             Ended::Signalled(signal) => format!("ended by signal {signal}"),
-            Ended::TimedOut => format!("no answer within {} s", CHECK_LIMIT.as_secs()),
+            // Nobody calls it off.
+            Ended::TimedOut | Ended::CalledOff => format!("no answer within {} s", CHECK_LIMIT.as_secs()),
         };
         self.log_words(&words);
         let words = match checked {

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
 use wemixvisor_host::hooks::{HookError, HookExit, HookOutcome, MARK, end_left_running, run_hook};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -31,7 +32,14 @@ impl Hook {
             .into();
         let mut lines = Vec::new();
         let mut log = |line: &str| lines.push(line.to_owned());
-        let outcome = runtime().block_on(run_hook(&self.path, self.dir.path(), &env, limit, &mut log));
+        let outcome = runtime().block_on(run_hook(
+            &self.path,
+            self.dir.path(),
+            &env,
+            limit,
+            &CancellationToken::new(),
+            &mut log,
+        ));
         (outcome, lines)
     }
 
@@ -108,6 +116,7 @@ fn every_end_is_told_in_words() {
         (HookExit::NotFound, "failed with exit code 127: a command in it was not found"),
         (HookExit::Signal(9), "was ended by signal 9"),
         (HookExit::TimedOut(1500), "did not end within 1.5s and was killed"),
+        (HookExit::CalledOff, "was ended: its upgrade does not wait for it any more"),
         (HookExit::LeftProcesses, "left processes running in the background; they were ended"),
     ] {
         assert_eq!(exit.to_string(), said);
@@ -242,12 +251,40 @@ fn many_short_lines_are_logged_up_to_a_limit() {
 }
 
 #[test]
+fn a_hook_that_is_called_off_is_ended_with_its_children() {
+    let traps = ["trap 'echo drained; exit 3' TERM", "trap '' TERM"];
+    for trap in traps {
+        let hook = Hook::new(&format!(
+            "#!/bin/sh\n{trap}\nsleep 1000 & echo $! > child.new\nmv child.new child\nwhile :; do sleep 0.01; done\n"
+        ));
+        let begun = Instant::now();
+        let outcome = runtime().block_on(async {
+            let env = [(OsString::from("PATH"), OsString::from("/usr/bin:/bin"))];
+            let mut log = |_: &str| {};
+            let called_off = CancellationToken::new();
+            let run = run_hook(&hook.path, hook.dir.path(), &env, LONG, &called_off, &mut log);
+            let call_off = async {
+                while !hook.dir.path().join("child").exists() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                called_off.cancel();
+            };
+            tokio::join!(run, call_off).0.unwrap()
+        });
+        assert_eq!(outcome.exit, HookExit::CalledOff, "{trap}");
+        assert_eq!(outcome.tail.contains("drained"), trap == traps[0], "{}", outcome.tail);
+        assert!(begun.elapsed() < LONG && !runs(hook.pid_in("child")), "{trap}");
+    }
+}
+
+#[test]
 fn dropping_the_run_kills_the_hook() {
     let hook = Hook::new("#!/bin/sh\nsleep 1000 & echo $! > child.new\nmv child.new child\nwait\n");
     runtime().block_on(async {
         let env = [(OsString::from("PATH"), OsString::from("/usr/bin:/bin"))];
         let mut log = |_: &str| {};
-        let run = run_hook(&hook.path, hook.dir.path(), &env, LONG, &mut log);
+        let called_off = CancellationToken::new();
+        let run = run_hook(&hook.path, hook.dir.path(), &env, LONG, &called_off, &mut log);
         let begun = async {
             while !hook.dir.path().join("child").exists() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

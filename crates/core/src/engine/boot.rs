@@ -185,6 +185,7 @@ impl Engine {
             restart_ordered: false,
             unsettled: None,
             started: now.mono,
+            heard_at: now.mono,
         }
     }
 

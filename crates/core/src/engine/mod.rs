@@ -99,6 +99,8 @@ pub struct Engine {
     unsettled: Option<Ending>,
     /// When the supervisor began, for the silence of sources that never spoke.
     started: MonoMs,
+    /// When something was heard last.
+    heard_at: MonoMs,
 }
 
 /// An end of the node that the restart policy has to judge.
@@ -123,6 +125,7 @@ impl Engine {
         let mut out = Decision::default();
         self.clear("store_failed", &mut out);
         if !self.ended {
+            self.hear(now, &mut out);
             self.take_in(input, now, &mut out);
             self.progress(now, &mut out);
         }
@@ -142,7 +145,7 @@ impl Engine {
             Input::LaunchFailed { launch, reason } => self.launch_failed(launch, &reason, now, out),
             Input::NodeExited { launch, exit } => self.node_exited(launch, exit, now, out),
             Input::Work(sample) => self.node.worked(sample, now.mono),
-            Input::HookEnded { step, result } => self.hook_ended(step, result, now, out),
+            Input::HookEnded { run, result } => self.hook_ended(run, result, now, out),
             Input::Switched { target, result } => self.switched(target, result, now, out),
             Input::Observed { launch, round } => self.observed(launch, &round, now, out),
             Input::Sealing(answer) => self.node.sealing(&answer, now.mono, out),

@@ -12,7 +12,9 @@ use crate::upgrade::{Outcome, Record};
 
 impl Engine {
     pub(super) fn finish(&mut self, outcome: Outcome, now: Now, out: &mut Decision) {
-        let Some(UnderWay { upgrade, down_ms: downtime_ms, .. }) = self.upgrade.take() else { return };
+        let Some(mut under_way) = self.upgrade.take() else { return };
+        under_way.end_hook(out);
+        let UnderWay { upgrade, down_ms: downtime_ms, .. } = under_way;
         let order = upgrade.switchover;
         let label = order.label();
         out.entries.push(Entry::Journal { upgrade: order.id, record: Record::Finished(outcome.clone()) });

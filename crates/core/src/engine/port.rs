@@ -79,10 +79,10 @@ pub enum Input {
     },
     /// How much the stopping process has worked; `None` when it cannot be read.
     Work(Option<Work>),
-    /// A hook ended.
+    /// A run of a hook ended.
     HookEnded {
-        /// In this step.
-        step: Step,
+        /// Which.
+        run: u64,
         /// With what.
         result: Result<String, String>,
     },
@@ -239,8 +239,10 @@ pub enum Effect {
     SampleWork,
     /// Point `current` to this.
     SwitchLink(Target),
-    /// Run the hook of this step.
+    /// Run the hook of this step. One that was ended by [`Effect::EndHook`] and still lives is waited for first.
     RunHook {
+        /// A number of this run's own; its end is told with it.
+        run: u64,
         /// Which step.
         step: Step,
         /// For which upgrade.
@@ -251,6 +253,11 @@ pub enum Effect {
         info: String,
         /// The directory in which to look for it.
         target: Target,
+    },
+    /// End this run of a hook, with all that it has started: its end is not waited for any more.
+    EndHook {
+        /// Which.
+        run: u64,
     },
     /// Ask the node one round of questions.
     Probe(ProbeFor),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Engine;
 use super::port::{Decision, Effect, Entry, ProbeFor};
 use crate::observation::{Answer, Observation};
@@ -11,7 +13,31 @@ use crate::time::{Now, millis};
 /// In probation the node is asked so often.
 pub(super) const PROBE_EVERY: Duration = Duration::from_millis(250);
 
+/// In probation something is heard at least so often, if only this beat: a question may go without an answer for longer.
+pub(super) const BEAT: Duration = Duration::from_secs(1);
+
+/// A gap in what is heard that is longer than this is no busy machine: the supervisor itself stood still (it was
+/// stopped or frozen, or its disk held it up). Several beats, and less than any sensible clock of a probation.
+const STOOD_STILL: Duration = Duration::from_secs(3);
+
 impl Engine {
+    /// Something is heard. What passed in probation while the supervisor stood still is not held against the program:
+    /// it may have answered all the time. One beat of each gap counts all the same, so that this cannot go on for ever:
+    /// a supervisor that is held up again and again gives a bad program up later, but it does.
+    pub(super) fn hear(&mut self, now: Now, out: &mut Decision) {
+        let gap = now.mono.since(self.heard_at);
+        self.heard_at = now.mono;
+        let Some(under_way) = self.upgrade.as_mut().filter(|_| gap > STOOD_STILL) else { return };
+        let Some(probation) = &mut under_way.probation else { return };
+        probation.stood_still(gap.saturating_sub(BEAT));
+        let label = under_way.upgrade.switchover.label();
+        let text = format!(
+            "the supervisor stood still for {:.1} s: upgrade {label} is given that much longer to prove itself",
+            gap.as_secs_f64()
+        );
+        self.event(out, "upgrades", "stood_still", text, json!({ "name": label, "ms": millis(gap) }));
+    }
+
     pub(super) fn probe_progress(&mut self, now: Now, out: &mut Decision) {
         let Some(launch) = self.node.up().map(|up| up.launch).filter(|_| self.node.is_serving()) else {
             return;

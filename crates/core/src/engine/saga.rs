@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::port::{Decision, Effect, Entry, Verified};
+use super::questions::BEAT;
 use super::{Boot, Engine};
 use crate::command_line::CommandLine;
 use crate::exit::ExitClass;
@@ -28,6 +29,8 @@ const BACK_SWITCH_RETRY_MOST: Duration = Duration::from_secs(300);
 pub struct UnderWay {
     pub(super) upgrade: Upgrade,
     pub(super) probation: Option<Probation>,
+    /// The run of the step's hook that is waited for. It ends with the step: no hook outlives what it was run for.
+    hook: Option<u64>,
     /// After the switch the operator is waited for.
     pub(super) held: bool,
     /// How often the link could not be pointed back.
@@ -45,6 +48,7 @@ impl UnderWay {
         Self {
             upgrade,
             probation: None,
+            hook: None,
             held: false,
             barred: 0,
             retry_at: None,
@@ -78,6 +82,13 @@ impl UnderWay {
 
     pub(super) fn is_for(&self, name: &PlanName) -> bool {
         self.name() == Some(name)
+    }
+
+    /// The step is left: a hook of it that still runs is ended.
+    pub(super) fn end_hook(&mut self, out: &mut Decision) {
+        if let Some(run) = self.hook.take() {
+            out.effects.push(Effect::EndHook { run });
+        }
     }
 
     pub(super) fn was_ordered(&self) -> bool {
@@ -185,6 +196,7 @@ impl Engine {
             return;
         }
         under_way.retry_at = None;
+        under_way.end_hook(out);
         let (id, label) = (under_way.upgrade.switchover.id, under_way.upgrade.switchover.label());
         out.entries.push(Entry::Journal { upgrade: id, record });
         let data = json!({ "name": label, "step": step, "state": "started" });
@@ -194,12 +206,17 @@ impl Engine {
 
     /// Does what the current step is for. Harmless when repeated.
     pub(super) fn act(&mut self, now: Now, out: &mut Decision) {
-        let Some(under_way) = &mut self.upgrade else { return };
+        let Some(under_way) = &self.upgrade else { return };
         let order = under_way.upgrade.switchover.clone();
         match under_way.step() {
             step @ (Step::PreStop | Step::PreUpgrade | Step::PostUpgrade) => {
+                let run = self.next_id(now);
+                if let Some(under_way) = &mut self.upgrade {
+                    under_way.hook = Some(run);
+                }
                 let plan = order.plan.as_ref();
                 out.effects.push(Effect::RunHook {
+                    run,
                     step,
                     name: order.label(),
                     height: plan.map_or(0, |plan| plan.height),
@@ -216,7 +233,9 @@ impl Engine {
             Step::Switch => out.effects.push(Effect::SwitchLink(order.to)),
             Step::BackSwitch => out.effects.push(Effect::SwitchLink(order.from)),
             Step::Start if !self.settings.upgrade.restart_after_upgrade => {
-                under_way.held = true;
+                if let Some(under_way) = &mut self.upgrade {
+                    under_way.held = true;
+                }
                 let text = format!(
                     "upgrade {}: the link is switched; restart_after_upgrade = false, so the new program waits for: \
                      wemixvisor start",
@@ -379,19 +398,20 @@ impl Engine {
 
     pub(super) fn hook_ended(
         &mut self,
-        step: Step,
+        run: u64,
         result: Result<String, String>,
         now: Now,
         out: &mut Decision,
     ) {
-        let Some(under_way) = &mut self.upgrade else { return };
-        if under_way.step() != step {
+        // Another run's end, of an upgrade that was called off, says nothing about the one that is waited for.
+        let Some(under_way) = self.upgrade.as_mut().filter(|under_way| under_way.hook == Some(run)) else {
             return;
-        }
+        };
+        under_way.hook = None;
         match result {
             Ok(note) => self.end(Ended::Done(Some(note).filter(|note| !note.is_empty())), now, out),
             Err(_)
-                if step == Step::PreUpgrade
+                if under_way.step() == Step::PreUpgrade
                     && under_way.upgrade.tries < self.settings.hooks.pre_upgrade_retries =>
             {
                 under_way.upgrade.tries += 1;
@@ -484,7 +504,8 @@ impl Engine {
         let clocks = under_way.probation.as_ref().map(|probation| probation.deadline(&limits));
         // A clock that has run out without an end (a chain that stands still) is looked at with every answer.
         let later = clocks.filter(|at| *at > now.mono);
-        under_way.retry_at.into_iter().chain(later).min()
+        let beat = under_way.probation.as_ref().map(|_| self.heard_at.after(BEAT));
+        under_way.retry_at.into_iter().chain(later).chain(beat).min()
     }
 
     /// The journal says what cannot be: nothing is done in its name, and the node is left alone.
@@ -495,7 +516,9 @@ impl Engine {
         );
         self.raise("stuck", text, out);
         self.stuck = Some(why);
-        self.upgrade = None;
+        if let Some(mut under_way) = self.upgrade.take() {
+            under_way.end_hook(out);
+        }
     }
 
     /// A new program that has been started too often in one upgrade is given up.

@@ -71,3 +71,43 @@ fn a_hook_whose_supervisor_was_killed_is_ended_before_it_is_begun_again() {
     assert!(!processes::runs(first) && !processes::runs(escaped));
     assert!(home.supervisor_said().contains("it was ended first"));
 }
+
+#[test]
+fn a_drain_that_is_called_off_is_ended_and_its_end_is_not_that_of_the_next_one() {
+    let home = home_by_order();
+    // Each run waits to be let go by its own process id, and tells when it goes.
+    let script = "#!/bin/sh\ntrap 'exit 1' TERM\necho \"begin $$\" >>\"$DAEMON_HOME/runs\"\n\
+        until [ -e \"$DAEMON_HOME/go-$$\" ] || [ ! -d \"$DAEMON_HOME\" ]; do sleep 0.05; done\n\
+        echo \"end $$ $(date +%s%3N)\" >>\"$DAEMON_HOME/runs\"\n";
+    home.hook("v2", "pre-stop", script);
+    let said = || fs::read_to_string(home.root().join("runs")).unwrap_or_default();
+    let begun = |which: usize| {
+        home.wait("a drain begins", || {
+            let said = said();
+            let mut runs = said.lines().filter_map(|line| line.strip_prefix("begin "));
+            runs.nth(which)?.parse::<u32>().ok()
+        })
+    };
+    let let_go = |pid: u32| fs::write(home.root().join(format!("go-{pid}")), "").unwrap();
+    home.plan("v2", 5);
+    let _supervisor = home.start();
+    let old = home.node();
+    old.set_head(5);
+    let first = begun(0);
+    fs::remove_file(home.plan_file()).unwrap();
+    home.sees("it is called off", |status| status["upgrade"].is_null());
+    home.plan("v2", 5);
+    let second = begun(1);
+    assert!(!processes::runs(first), "two drains at once");
+    let_go(first);
+    home.sees("the second one is waited for", |status| status["upgrade"]["step"] == "pre_stop");
+    assert_eq!(home.signals(old.pid, "SIGTERM"), 0);
+    let_go(second);
+    home.committed("v2");
+    let said = said();
+    let ends: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("end ")?.split_once(' ')).collect();
+    let [(pid, at)] = ends[..] else { panic!("{said}") };
+    assert_eq!((pid, home.history().len()), (second.to_string().as_str(), 2), "{said}");
+    let told = home.facts("signal").iter().find_map(|signal| signal["at_ms"].as_u64()).unwrap();
+    assert!(told >= at.parse().unwrap(), "the node was told to stop in the middle of its drain: {said}");
+}

@@ -15,6 +15,7 @@ mod perform;
 mod plan_edits;
 mod program;
 mod random;
+mod standing_still;
 mod stops;
 mod supervision;
 mod surroundings;

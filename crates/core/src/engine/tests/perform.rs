@@ -55,7 +55,10 @@ impl World {
             Effect::Kill => {}
             Effect::SampleWork => self.sample_work(),
             Effect::SwitchLink(target) => self.switch_link(target),
-            Effect::RunHook { step, .. } => self.run_hook(step),
+            Effect::RunHook { run, step, .. } => self.run_hook(run, step),
+            Effect::EndHook { run } => {
+                assert_eq!(self.hook.take(), Some((self.life, run)), "a hook is ended that does not run");
+            }
             Effect::Probe(probe) => self.probe(probe),
             Effect::AskSealing => {
                 let answer =
@@ -150,13 +153,16 @@ impl World {
         self.hear(1, Input::Switched { target, result });
     }
 
-    fn run_hook(&mut self, step: Step) {
+    /// One that is ended says so in the end, too: what the engine makes of that is its own affair.
+    fn run_hook(&mut self, run: u64, step: Step) {
+        let before = self.hook.replace((self.life, run));
+        assert!(before.is_none_or(|(life, _)| life != self.life), "a hook beside another one");
         self.hooks_run.push(step);
         let (ms, results) = self.hook_runs.entry(step).or_insert_with(|| (20, [Ok("")].into()));
         let result = if results.len() > 1 { results.pop_front() } else { results.front().cloned() };
         let ms = *ms;
         let result = result.unwrap().map(str::to_owned).map_err(str::to_owned);
-        self.hear(ms, Input::HookEnded { step, result });
+        self.hear(ms, Input::HookEnded { run, result });
     }
 
     fn sample_work(&mut self) {

@@ -141,6 +141,47 @@ fn an_upgrade_can_be_called_off_before_the_stop() {
     }
 }
 
+/// The end of the first run comes while the second one drains.
+#[test]
+fn the_end_of_a_drain_that_was_called_off_is_not_that_of_the_next_one() {
+    for by_hand in [true, false] {
+        let mut world = draining(|_| {});
+        let first = world.hook;
+        assert!(first.is_some());
+        world.run_for(1_000);
+        if by_hand {
+            world.at(world.now, Act::Write(Ok(vec![])));
+            world.at(world.now + 500, Act::Write(Ok(vec![at(110)])));
+        } else {
+            assert!(world.ask(Order::Cancel(name("v2"))).is_ok());
+            let plan = Box::new(at(110));
+            assert!(world.ask(Order::Schedule { plan, force: true }).is_ok());
+        }
+        world.run_to("the second drain", 1_500, |world| world.hooks_run.len() == 2);
+        let begun = world.now;
+        assert_ne!(world.hook, first);
+        world.run_to("the stop", 60_000, |world| world.terminations == 1);
+        assert_eq!(world.now - begun, 5_000, "by hand: {by_hand}");
+        world.run_to("the commit", 60_000, |world| world.disk.history.len() == 2);
+        assert_eq!(world.disk.history[1].outcome, Outcome::Committed);
+    }
+}
+
+/// Whatever ends the step ends its hook, and what that hook says in the end is not heard any more.
+#[test]
+fn a_hook_is_ended_with_its_step() {
+    let mut world = World::new();
+    world.hooks = Hooks { post_upgrade: true, ..Hooks::default() };
+    world.hook_runs.insert(Step::PostUpgrade, (5_000, [Ok("")].into()));
+    world.disk.plans = Ok(vec![at(110)]);
+    world.boot();
+    world.run_to("the hook", 120_000, |world| world.hook.is_some());
+    assert!(world.ask(Order::Rollback).is_ok());
+    assert_eq!(world.hook, None);
+    world.settle(120_000);
+    assert!(matches!(world.disk.outcomes()[..], [Outcome::RolledBack { .. }]));
+}
+
 #[test]
 fn moving_a_plan_by_hand_before_the_stop_calls_its_upgrade_off() {
     let mut world = draining(|_| {});

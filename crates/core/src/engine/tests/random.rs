@@ -140,6 +140,7 @@ fn any_nonsense() -> impl Strategy<Value = Input> {
         }),
         (0..9u64).prop_map(|launch| Input::Observed { launch, round: Box::default() }),
         any::<bool>().prop_map(|seals| Input::Sealing(Answer::Known(seals))),
+        (0..9u64).prop_map(|run| Input::HookEnded { run, result: Ok("nothing".into()) }),
         (0..9usize).prop_map(|source| Input::SourceFailed { source, reason: "gone".into() }),
         (0..9usize).prop_map(|source| Input::SourceRecovered { source }),
         Just(Input::Checked { name: name("v9"), check: Check::default() }),
@@ -159,6 +160,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         2 => any::<bool>().prop_map(Act::Rpc),
         1 => (1..20u64).prop_map(Act::Reorg),
         1 => (-100_000_000..100_000_000i64).prop_map(Act::WallJump),
+        2 => (1..90_000u64).prop_map(Act::Freeze),
         3 => (any_target(), any_program()).prop_map(|(target, program)| Act::Install(target, Box::new(program))),
         1 => (100..200u64).prop_map(Act::HaltAt),
         2 => (1..4u32).prop_map(Act::LinkFails),
@@ -278,11 +280,7 @@ fn any_lie() -> impl Strategy<Value = Lie> {
             let verified = Verified { sha256: "s".into(), version: Some("v".into()), present_version: None, hooks };
             Lie::Plain(Input::Verified { target, result: if well { Ok(verified) } else { Err("unfit".into()) } })
         }),
-        6 => (prop::sample::select(vec![Step::PreStop, Step::PreUpgrade, Step::PostUpgrade, Step::Switch]), any::<bool>())
-            .prop_map(|(step, well)| Lie::Plain(Input::HookEnded {
-                step,
-                result: if well { Ok("fine".into()) } else { Err("exit code 1".into()) },
-            })),
+        6 => (0..3u64, any::<bool>()).prop_map(|(before, well)| Lie::HookEnded { before, well }),
         6 => round.prop_map(|round| Lie::Round(Box::new(round))),
         3 => (any_name(), any::<bool>()).prop_map(|(text, ready)| {
             let mut check = Check { sha256: Some("s".into()), ..Check::default() };
@@ -305,6 +303,11 @@ enum Lie {
     Up,
     NotStarted,
     Ended(WaitStatus),
+    /// The newest run of a hook has ended, or one that was so much before it.
+    HookEnded {
+        before: u64,
+        well: bool,
+    },
     /// Answers of the newest launch.
     Round(Box<Observation>),
 }
@@ -317,6 +320,9 @@ struct Believed {
     termed: bool,
     killed: bool,
     journal: Vec<(u64, Record)>,
+    /// Every run of a hook so far, and whether the newest one is still under way.
+    hooks: Vec<u64>,
+    hook_runs: bool,
     ended: bool,
 }
 
@@ -351,10 +357,21 @@ impl Believed {
                     assert!(!self.runs, "the link is switched under a running node");
                     assert!(matches!(open, Some(Folded::Open(_))), "the link is switched by upgrades only");
                 }
+                Effect::RunHook { run, .. } => {
+                    assert!(!std::mem::replace(&mut self.hook_runs, true), "a hook beside another one");
+                    assert!(self.hooks.last().is_none_or(|last| *last < run), "runs rise");
+                    self.hooks.push(run);
+                }
+                Effect::EndHook { run } => {
+                    assert!(std::mem::take(&mut self.hook_runs) && self.hooks.last() == Some(&run));
+                }
                 Effect::Exit(_) => self.ended = true,
                 _ => {}
             }
         }
+        let waits = |step| matches!(step, Step::PreStop | Step::PreUpgrade | Step::PostUpgrade);
+        let in_hook = matches!(&open, Some(Folded::Open(upgrade)) if waits(upgrade.step));
+        assert!(in_hook || !self.hook_runs, "a hook that nobody waits for");
     }
 }
 
@@ -398,6 +415,13 @@ proptest! {
                     launch,
                     exit: NodeExit { status, term_sent: believed.termed, kill_sent: believed.killed, out_of_memory: false, tail: String::new() },
                 },
+                Lie::HookEnded { before, well } => {
+                    let runs = &believed.hooks;
+                    let Some(run) = runs.len().checked_sub(1 + before as usize).map(|at| runs[at]) else { continue };
+                    believed.hook_runs &= before > 0;
+                    let result = if well { Ok("fine".into()) } else { Err("exit code 1".into()) };
+                    Input::HookEnded { run, result }
+                }
                 Lie::Round(round) => Input::Observed { launch, round },
             };
             let before = engine.snapshot(now).node.state;

@@ -79,6 +79,8 @@ pub enum Act {
     /// The next edits of the plan file fail.
     EditFails(u32),
     Settings(Box<Settings>),
+    /// The supervisor is stopped, and goes on after so many milliseconds.
+    Freeze(u64),
 }
 
 /// How a supervisor is lost, and what is lost with it.
@@ -162,11 +164,15 @@ pub struct World {
     pub terminations: u32,
     pub kills: u32,
     pub hooks_run: Vec<Step>,
+    /// The run of a hook that was neither ended nor has ended, and the life that began it.
+    pub hook: Option<(u64, u64)>,
     pub poll_paces: Vec<u64>,
     pub next_pid: u32,
     pub poll_series: u64,
     /// Nothing could be written: the next try comes then.
     paused_until: u64,
+    /// The supervisor is stopped (SIGSTOP): it neither does nor hears anything before then.
+    pub frozen_until: u64,
     /// After an end in order the supervisor is started again.
     pub comes_back: bool,
 }
@@ -244,10 +250,12 @@ impl World {
             terminations: 0,
             kills: 0,
             hooks_run: Vec::new(),
+            hook: None,
             poll_paces: Vec::new(),
             next_pid: 1000,
             poll_series: 0,
             paused_until: 0,
+            frozen_until: 0,
             comes_back: false,
         };
         world.soon(1000, Due::Block);
@@ -334,7 +342,8 @@ impl World {
         while goes_on(self) {
             let wake = self.engine.as_ref().and_then(|engine| engine.next_wake(self.moment()));
             let wake = wake.map(|at| {
-                (self.booted_at + at.0.saturating_sub(AT_BOOT)).max(self.now).max(self.paused_until)
+                let held = self.now.max(self.paused_until).max(self.frozen_until);
+                (self.booted_at + at.0.saturating_sub(AT_BOOT)).max(held)
             });
             let due = self.queue.first_key_value().map(|((at, _), _)| *at);
             let Some(next) = wake.into_iter().chain(due).min().filter(|next| *next <= until) else { return };
@@ -356,6 +365,15 @@ impl World {
 
     fn happens(&mut self, due: Due) {
         match due {
+            due @ (Due::Hear(..)
+            | Due::Looked(..)
+            | Due::Poll(_)
+            | Due::Read(_)
+            | Due::Act(Act::Order(_)))
+                if self.now < self.frozen_until =>
+            {
+                self.soon(self.frozen_until - self.now, due);
+            }
             Due::Hear(life, input) if life == self.life => self.tell(input),
             Due::Looked(life, target) if life == self.life => self.looked(target),
             Due::Poll(series) if series == self.poll_series && self.engine.is_some() => self.poll(),
@@ -409,6 +427,8 @@ impl World {
             Act::LinkFails(times) => self.link_fails = times,
             Act::StoreFails(times) => self.store_fails = times,
             Act::EditFails(times) => self.edit_fails = times,
+            Act::Freeze(ms) if self.engine.is_some() => self.frozen_until = self.now + ms,
+            Act::Freeze(_) => {}
             Act::Settings(settings) => {
                 self.settings = (*settings).clone();
                 if let Some(engine) = &mut self.engine {
@@ -445,6 +465,7 @@ impl World {
         assert!(self.engine.is_none());
         (self.life, self.booted_at, self.exit, self.sources_up) = (self.life + 1, self.now, None, false);
         self.verified = None;
+        self.frozen_until = 0;
         self.signalled.clear();
         self.boot_from(self.boot_image());
     }
@@ -520,6 +541,9 @@ impl World {
     /// Lets the engine hear it; what it decides is written down, then done.
     pub fn tell(&mut self, input: Input) {
         let Some(engine) = &self.engine else { return };
+        if let Input::HookEnded { run, .. } = &input {
+            self.hook.take_if(|hook| *hook == (self.life, *run));
+        }
         let mut next = engine.clone();
         let decision = next.handle(input.clone(), self.moment());
         if self.store_fails > 0 && decision.must_be_durable() {
@@ -554,6 +578,15 @@ impl World {
                 return;
             }
         }
+        self.check_hook();
+    }
+
+    /// A hook runs only for the step that waits for it.
+    fn check_hook(&self) {
+        if self.engine.is_some() && self.hook.is_some_and(|(life, _)| life == self.life) {
+            let waits = |step| matches!(step, Step::PreStop | Step::PreUpgrade | Step::PostUpgrade);
+            assert!(self.disk.open().is_some_and(|open| waits(open.step)), "a hook that nobody waits for");
+        }
     }
 
     /// Counts a boundary; kills the supervisor there if that is asked for. Returns whether it is gone.
@@ -575,7 +608,7 @@ impl World {
 
 /// Effects at whose edges a crash makes a difference.
 fn is_weighty(effect: &Effect) -> bool {
-    use Effect::{EditPlans, Exit, Kill, Launch, Reply, RunHook, SwitchLink, Terminate, Verify};
+    use Effect::{EditPlans, EndHook, Exit, Kill, Launch, Reply, RunHook, SwitchLink, Terminate, Verify};
     matches!(
         effect,
         Launch(_)
@@ -583,6 +616,7 @@ fn is_weighty(effect: &Effect) -> bool {
             | Kill
             | SwitchLink(_)
             | RunHook { .. }
+            | EndHook { .. }
             | Verify { .. }
             | EditPlans { .. }
             | Exit(_)

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::{Program, TestHome};
 
-use super::{SLACK, alerts, is_known, practice, took};
+use super::{CLOCK, SLACK, alerts, home_with, is_known, practice, took};
 use crate::empty_home;
 
 /// The moment of an event of the journal or the wire, in milliseconds since the epoch.
@@ -29,6 +30,31 @@ fn d27_a_good_but_slow_program_is_not_rolled_back() {
     assert!(took(&entry) >= Duration::from_secs(8), "{entry:#}");
     assert_eq!(home.started(), ["1.0.0", "2.0.0"]);
     assert!(alerts(&home, "upgrade_failed").is_empty());
+}
+
+/// Its clocks are the supervisor's: what passes while that stands still (SIGSTOP, a frozen cgroup, swapping) is not held
+/// against a program that nobody has asked.
+#[test]
+fn d27_a_good_program_is_committed_when_the_supervisor_stood_still_in_its_probation() {
+    let home = home_with(&practice("2.0.0").with("--rpc-after=2s"));
+    let supervisor = home.start();
+    home.plan("v2", is_known(&home) + 5);
+    home.sees("the new program is on probation", |status| status["upgrade"]["step"] == "probation");
+    supervisor.signal(Signal::STOP);
+    // Longer than its clocks, and so long that it answers and goes on meanwhile.
+    let started = &home.facts("start")[1];
+    let clock = i64::try_from(CLOCK * 1000).unwrap();
+    let stopped = jiff::Timestamp::now().as_millisecond();
+    assert!(stopped - started["at_ms"].as_i64().unwrap() < clock, "the machine is too slow for this test");
+    home.wait("its clocks would have run out", || {
+        (jiff::Timestamp::now().as_millisecond() > stopped + 2 * clock).then_some(())
+    });
+    supervisor.signal(Signal::CONT);
+    let entry = home.committed("v2");
+    assert!(took(&entry) >= Duration::from_secs(2 * CLOCK), "{entry:#}");
+    assert_eq!(home.started(), ["1.0.0", "2.0.0"]);
+    assert!(alerts(&home, "upgrade_failed").is_empty());
+    assert!(home.supervisor_said().contains("the supervisor stood still for"));
 }
 
 /// One of several validators, 4 blocks a second.
