@@ -132,10 +132,10 @@ impl Effects {
             Effect::EditPlans { ticket, edit } => self.edit_plans(ticket, edit),
             Effect::LookAround => {
                 let link = link::current(&self.home).map_err(|error| said(&error));
-                let replaced = self.programs.replaced();
                 return Some(Input::Surroundings(Surroundings {
                     link,
-                    replaced,
+                    program: self.can_start(&standing.target),
+                    replaced: self.programs.replaced(),
                     store: standing.store.clone(),
                 }));
             }
@@ -149,11 +149,7 @@ impl Effects {
 
     /// Whether there is a program to be started.
     pub(crate) fn can_start(&self, target: &Target) -> Result<(), String> {
-        let program = self.home.program(target);
-        match program.is_file() {
-            true => Ok(()),
-            false => Err(format!("there is no program at {}", program.display())),
-        }
+        link::program(&self.home, target).map(drop).map_err(|error| said(&error))
     }
 
     /// Forces a switched link to the disk. No record that is forced may speak of a switch that is not.

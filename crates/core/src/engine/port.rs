@@ -129,6 +129,8 @@ pub enum Input {
 pub struct Surroundings {
     /// Where `current` points, or why that cannot be told.
     pub link: Result<Target, String>,
+    /// Why the program of the engine's target could not be started again, if so.
+    pub program: Result<(), String>,
     /// Upgrades whose program file is no longer the one that was prepared.
     pub replaced: Vec<PlanName>,
     /// Why what is written down will not be found by the next supervisor, if so.

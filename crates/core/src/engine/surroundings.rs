@@ -24,11 +24,18 @@ impl Engine {
 
     pub(super) fn looked_around(&mut self, found: Surroundings, now: Now, out: &mut Decision) {
         let own = self.target.clone();
-        match found.link {
+        match (found.link, found.program) {
             // During a switch the link belongs to its step, which tells of it by itself.
             _ if self.upgrade.is_some() => {}
-            Ok(target) if target == own => self.clear("link", out),
-            Ok(target) => {
+            (Ok(target), Ok(())) if target == own => self.clear("link", out),
+            (Ok(target), Err(problem)) if target == own => {
+                let text = format!(
+                    "the node could not be started again: {problem}. A node that runs is left alone; put the program \
+                     of {own} back there, or go back with: wemixvisor upgrade rollback"
+                );
+                self.raise("link", text, out);
+            }
+            (Ok(target), _) => {
                 let text = format!(
                     "`current` was pointed to {target} by another hand; {own} is what runs and what a restart of the \
                      node starts, but the next supervisor would start {target}. Point it back to {own}; another \
@@ -36,7 +43,7 @@ impl Engine {
                 );
                 self.raise("link", text, out);
             }
-            Err(problem) => {
+            (Err(problem), _) => {
                 let text = format!(
                     "no upgrade can be carried out, and no supervisor could start: {problem}. The node runs on; point \
                      `current` to {own}, or go back with: wemixvisor upgrade rollback"

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
-use testkit::{Program, Signal, TestHome, processes};
+use testkit::{NODE_NAME, Program, Signal, TestHome, processes};
 
 use crate::{empty_home, home_by_order};
 
@@ -36,6 +36,27 @@ fn a_link_that_another_hand_points_elsewhere() {
     fs::remove_file(&link).unwrap();
     symlink("genesis", &link).unwrap();
     is_over(&home, "link");
+    assert!(node.runs() && home.started() == ["1.0.0"]);
+}
+
+#[test]
+fn a_program_that_is_moved_away_in_use() {
+    let home = home_by_order();
+    let _supervisor = home.start();
+    let node = home.node();
+    let program = home.wemixvisor().join("genesis/bin").join(NODE_NAME);
+    for (there, elsewhere) in [
+        (program.clone(), program.with_extension("x")),
+        (program.parent().unwrap().to_owned(), program.parent().unwrap().with_extension("x")),
+    ] {
+        fs::rename(&there, &elsewhere).unwrap();
+        let said = is_told(&home, "link");
+        assert!(said.contains(&format!("there is no program at {}", program.display())), "{said}");
+        let status = home.status().unwrap();
+        assert_eq!(status["verdict"], "attention", "{status:#}");
+        fs::rename(&elsewhere, &there).unwrap();
+        is_over(&home, "link");
+    }
     assert!(node.runs() && home.started() == ["1.0.0"]);
 }
 

@@ -75,7 +75,7 @@ impl World {
                 let replaced = replaced.map(|(name, _)| name.clone()).collect();
                 let link = Ok(self.disk.link.clone());
                 let store = if self.store_gone { Err("moved".into()) } else { Ok(()) };
-                self.hear(0, Input::Surroundings(Surroundings { link, replaced, store }));
+                self.hear(0, Input::Surroundings(Surroundings { link, program: Ok(()), replaced, store }));
             }
             Effect::EditPlans { ticket, edit } => self.edit_plans(ticket, edit),
             Effect::PollEvery(every) => self.set_pace(every),
