@@ -137,6 +137,7 @@ impl Effects {
                     program: self.can_start(&standing.target),
                     replaced: self.programs.replaced(),
                     store: standing.store.clone(),
+                    keeper_stopped: keeper::stopped(self.home.wemixvisor()),
                 }));
             }
             Effect::PollEvery(every) => self.watch.poll_every(every),

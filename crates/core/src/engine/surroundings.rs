@@ -12,17 +12,31 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 impl Engine {
     pub(super) fn look_around(&mut self, now: Now, out: &mut Decision) {
-        if now.mono >= self.look_at && !self.shutdown {
+        if now.mono >= self.look_at && !self.ended {
             self.look_at = now.mono.after(LOOK_EVERY);
             out.effects.push(Effect::LookAround);
         }
     }
 
     pub(super) fn next_look(&self) -> Option<MonoMs> {
-        (!self.shutdown).then_some(self.look_at)
+        (!self.ended).then_some(self.look_at)
     }
 
     pub(super) fn looked_around(&mut self, found: Surroundings, now: Now, out: &mut Decision) {
+        match found.keeper_stopped {
+            None => self.clear("keeper", out),
+            Some(pid) => {
+                let text = format!(
+                    "the node's keeper (pid {pid}) is stopped (SIGSTOP): the node's output is not taken, and the node \
+                     can be neither stopped nor upgraded; let it go on: kill -CONT {pid}"
+                );
+                self.raise("keeper", text, out);
+            }
+        }
+        if self.shutdown {
+            // Only the keeper still stands between the node and its end.
+            return;
+        }
         let own = self.target.clone();
         match (found.link, found.program) {
             // During a switch the link belongs to its step, which tells of it by itself.

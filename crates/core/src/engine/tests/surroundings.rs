@@ -1,5 +1,6 @@
 //! What other hands do to the home: it is told in time, and the same thing is told once.
 
+use super::program::OnTerm;
 use super::world::{Act, Crash, World, plan, to};
 use crate::engine::port::{Input, Surroundings};
 use crate::plan::SwitchMode;
@@ -8,7 +9,13 @@ use crate::upgrade::Outcome;
 
 /// A home that nobody has touched.
 fn all_well() -> Surroundings {
-    Surroundings { link: Ok(Target::Genesis), program: Ok(()), replaced: vec![], store: Ok(()) }
+    Surroundings {
+        link: Ok(Target::Genesis),
+        program: Ok(()),
+        replaced: vec![],
+        store: Ok(()),
+        keeper_stopped: None,
+    }
 }
 
 #[test]
@@ -52,6 +59,29 @@ fn a_program_that_is_gone_is_told_until_it_is_back() {
     world.tell(Input::Surroundings(all_well()));
     assert!(!world.has_alert("link"));
     assert_eq!((world.launches.len(), world.terminations), (1, 0));
+}
+
+#[test]
+fn a_stopped_keeper_is_told_until_it_goes_on_also_while_the_supervisor_ends() {
+    let mut world = World::with_plans(vec![]);
+    world.run_for(5_000);
+    world.keeper_stopped = Some(77);
+    world.run_for(11_000);
+    let text = world.snapshot().alerts["keeper"].clone();
+    assert!(text.contains("(pid 77) is stopped") && text.contains("kill -CONT 77"), "{text}");
+    world.keeper_stopped = None;
+    world.run_for(11_000);
+    assert!(!world.has_alert("keeper"));
+    assert_eq!((world.disk.count("alerts", "keeper"), world.disk.count("alerts", "keeper_over")), (1, 1));
+    // Nobody ends the node while its keeper is stopped.
+    world.programs.get_mut(&Target::Genesis).unwrap().on_term = OnTerm::Hangs;
+    world.keeper_stopped = Some(77);
+    world.tell(Input::Shutdown);
+    world.run_for(11_000);
+    assert!(world.has_alert("keeper"));
+    let found = Surroundings { link: Err("no link".into()), keeper_stopped: None, ..all_well() };
+    world.tell(Input::Surroundings(found));
+    assert!(!world.has_alert("keeper") && !world.has_alert("link"), "nothing else counts any more");
 }
 
 #[test]
