@@ -25,6 +25,7 @@ use wemixvisor_host::{durable, link, process};
 
 use crate::handle::Message;
 use crate::keeping::{Keeping, words};
+use crate::log_look::LogLook;
 use crate::preparing::{Programs, Rpc, said, with_words};
 use crate::recorded;
 use crate::sources;
@@ -61,6 +62,7 @@ pub(crate) struct Effects {
     /// What the node runs with: says where it answers.
     line: CommandLine,
     hook: Option<JoinHandle<()>>,
+    log_look: LogLook,
     /// The link was switched and may still be taken back by a power failure.
     link_unforced: bool,
     /// Seals above this height are the present node's own.
@@ -100,6 +102,7 @@ impl Effects {
             watch,
             line,
             hook: None,
+            log_look: LogLook::new(),
             link_unforced: false,
             seals_after: 0,
         }
@@ -137,6 +140,7 @@ impl Effects {
                     program: self.can_start(&standing.target),
                     replaced: self.programs.replaced(),
                     store: standing.store.clone(),
+                    log: self.log_look.last_and_next(&self.log.path),
                     keeper_stopped: keeper::stopped(self.home.wemixvisor()),
                 }));
             }

@@ -135,6 +135,8 @@ pub struct Surroundings {
     pub replaced: Vec<PlanName>,
     /// Why what is written down will not be found by the next supervisor, if so.
     pub store: Result<(), String>,
+    /// Why the node's log does not keep what is written to it, if so.
+    pub log: Result<(), String>,
     /// The process id of the node's keeper, if that is stopped.
     pub keeper_stopped: Option<u32>,
 }

@@ -75,6 +75,16 @@ impl Engine {
                 self.raise("store_gone", text, out);
             }
         }
+        match found.log {
+            Ok(()) => self.clear("log", out),
+            Err(problem) => {
+                let text = format!(
+                    "the node's output is not kept: {problem}. Take that away, or set `logs.file` to the path of a file \
+                     and restart the node"
+                );
+                self.raise("log", text, out);
+            }
+        }
         self.prepare_again(&found.replaced, now);
     }
 }

@@ -76,7 +76,8 @@ impl World {
                 let link = Ok(self.disk.link.clone());
                 let store = if self.store_gone { Err("moved".into()) } else { Ok(()) };
                 let keeper_stopped = self.keeper_stopped;
-                let found = Surroundings { link, program: Ok(()), replaced, store, keeper_stopped };
+                let found =
+                    Surroundings { link, program: Ok(()), replaced, store, log: Ok(()), keeper_stopped };
                 self.hear(0, Input::Surroundings(found));
             }
             Effect::EditPlans { ticket, edit } => self.edit_plans(ticket, edit),

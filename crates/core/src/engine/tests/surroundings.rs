@@ -14,6 +14,7 @@ fn all_well() -> Surroundings {
         program: Ok(()),
         replaced: vec![],
         store: Ok(()),
+        log: Ok(()),
         keeper_stopped: None,
     }
 }
@@ -82,6 +83,17 @@ fn a_stopped_keeper_is_told_until_it_goes_on_also_while_the_supervisor_ends() {
     let found = Surroundings { link: Err("no link".into()), keeper_stopped: None, ..all_well() };
     world.tell(Input::Surroundings(found));
     assert!(!world.has_alert("keeper") && !world.has_alert("link"), "nothing else counts any more");
+}
+
+#[test]
+fn a_log_that_keeps_nothing_is_told_until_it_does() {
+    let mut world = World::with_plans(vec![]);
+    world.run_for(5_000);
+    world.tell(Input::Surroundings(Surroundings { log: Err("x is a FIFO".into()), ..all_well() }));
+    let text = world.snapshot().alerts["log"].clone();
+    assert!(text.contains("is not kept: x is a FIFO") && text.contains("`logs.file`"), "{text}");
+    world.run_for(11_000);
+    assert!(!world.has_alert("log"));
 }
 
 #[test]
