@@ -26,6 +26,7 @@ use wemixvisor_host::{durable, link, process};
 
 use crate::handle::Message;
 use crate::keeping::{Keeping, words};
+use crate::log_look::LogLook;
 use crate::preparing::{Programs, Rpc, said, with_words};
 use crate::recorded;
 use crate::sources;
@@ -62,6 +63,7 @@ pub(crate) struct Effects {
     /// What the node runs with: says where it answers.
     line: CommandLine,
     hooks: HookRuns,
+    log_look: LogLook,
     /// The link was switched and may still be taken back by a power failure.
     link_unforced: bool,
     /// Seals above this height are the present node's own.
@@ -131,6 +133,7 @@ impl Effects {
             watch,
             line,
             hooks: HookRuns::default(),
+            log_look: LogLook::new(),
             link_unforced: false,
             seals_after: 0,
         }
@@ -166,11 +169,13 @@ impl Effects {
             Effect::EditPlans { ticket, edit } => self.edit_plans(ticket, edit),
             Effect::LookAround => {
                 let link = link::current(&self.home).map_err(|error| said(&error));
-                let replaced = self.programs.replaced();
                 return Some(Input::Surroundings(Surroundings {
                     link,
-                    replaced,
+                    program: self.can_start(&standing.target),
+                    replaced: self.programs.replaced(),
                     store: standing.store.clone(),
+                    log: self.log_look.last_and_next(&self.log.path),
+                    keeper_stopped: keeper::stopped(self.home.wemixvisor()),
                 }));
             }
             Effect::PollEvery(every) => self.watch.poll_every(every),
@@ -183,11 +188,7 @@ impl Effects {
 
     /// Whether there is a program to be started.
     pub(crate) fn can_start(&self, target: &Target) -> Result<(), String> {
-        let program = self.home.program(target);
-        match program.is_file() {
-            true => Ok(()),
-            false => Err(format!("there is no program at {}", program.display())),
-        }
+        link::program(&self.home, target).map(drop).map_err(|error| said(&error))
     }
 
     /// Forces a switched link to the disk. No record that is forced may speak of a switch that is not.

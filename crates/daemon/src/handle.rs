@@ -10,6 +10,8 @@ use wemixvisor_core::engine::snapshot::Snapshot;
 use wemixvisor_core::head::Height;
 use wemixvisor_core::settings::Settings;
 use wemixvisor_core::time::WallMs;
+use wemixvisor_host::home::Home;
+use wemixvisor_host::link::{self, LinkError};
 use wemixvisor_host::successor::Successor;
 
 use crate::configuration::Configuration;
@@ -150,16 +152,13 @@ impl Handle {
     }
 
     /// Has the program on the disk take the supervisor's place; the node runs on. Refused when that program could not
-    /// begin.
+    /// begin, or would find no program to start the node with.
     ///
     /// # Errors
     /// As [`Handle::order`].
     pub async fn give_way(&self) -> Result<Result<String, Refused>, Gone> {
-        if let Err(unfit) = self.successor.is_fit().await {
-            return Ok(Err(Refused {
-                code: RefusalCode::NotReady,
-                message: format!("{}; nothing was changed", said(&unfit)),
-            }));
+        if let Err(message) = self.could_go_on().await {
+            return Ok(Err(Refused { code: RefusalCode::NotReady, message }));
         }
         let answer = self.order(Order::ReplaceSupervisor).await?;
         if answer.is_ok() {
@@ -167,6 +166,20 @@ impl Handle {
             tracing::info!("{} takes this supervisor's place", self.successor.program.display());
         }
         Ok(answer)
+    }
+
+    /// Whether the next supervisor could begin, and would find a program to start the node with: settings that take
+    /// its start to be in force may have changed.
+    async fn could_go_on(&self) -> Result<(), String> {
+        let fit = self.successor.is_fit().await;
+        fit.map_err(|unfit| format!("{}; nothing was changed", said(&unfit)))?;
+        let read = self.configuration.read.clone();
+        let look = tokio::task::spawn_blocking(move || match read(None) {
+            Ok(read) => finds_program(&read.settings),
+            // What only the next supervisor's program understands, that has found to be good.
+            Err(_) => Ok(()),
+        });
+        look.await.unwrap_or_else(|error| Err(format!("{error}; nothing was changed")))
     }
 
     /// Has the settings read again, as a changed file has by itself a moment later.
@@ -192,4 +205,24 @@ impl Handle {
         self.mailbox.send(message(reply)).await.map_err(|_| Gone)?;
         answer.await.map_err(|_| Gone)
     }
+}
+
+/// Whether a supervisor with these settings finds the program that `current` leads to.
+fn finds_program(settings: &Settings) -> Result<(), String> {
+    let home = Home::new(&settings.home, Some(&settings.own_dir()), None, &settings.name);
+    let home = home.map_err(|error| format!("{}; nothing was changed", said(&error)))?;
+    let problem = match link::current(&home).and_then(|target| link::program(&home, &target)) {
+        Ok(_) => return Ok(()),
+        Err(problem) => problem,
+    };
+    let mend = match problem {
+        LinkError::NoProgram { .. } => "put the program there, or set `name` to the name that it has",
+        _ => "put that right first",
+    };
+    Err(format!(
+        "with the settings as they are now (name = {:?}) the next supervisor could not start the node: {}; nothing was \
+         changed: {mend}",
+        settings.name,
+        said(&problem)
+    ))
 }

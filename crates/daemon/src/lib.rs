@@ -13,6 +13,7 @@ mod effects;
 mod engine;
 mod handle;
 mod keeping;
+mod log_look;
 mod mirror;
 mod preparing;
 mod presence;

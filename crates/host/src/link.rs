@@ -81,7 +81,13 @@ pub enum LinkError {
         /// Its program file.
         program: PathBuf,
     },
-    /// The link or the directory of the upgrades cannot be read.
+    /// The program is gone, or not there under this name.
+    #[error("there is no program at {}", program.display())]
+    NoProgram {
+        /// Its program file.
+        program: PathBuf,
+    },
+    /// The link, a program or the directory of the upgrades cannot be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
         /// What was to be read.
@@ -115,6 +121,21 @@ pub fn current(home: &Home) -> Result<Target, LinkError> {
         Ok(_) => Err(LinkError::NotToADirectory { link, to }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LinkError::Dangling { link, to }),
         Err(source) => Err(LinkError::Unreadable { path: home.directory(&target), source }),
+    }
+}
+
+/// The program file of a target, which is there.
+///
+/// # Errors
+/// [`LinkError::NoProgram`], also where something else than a file is in its place; [`LinkError::Unreadable`].
+pub fn program(home: &Home, target: &Target) -> Result<PathBuf, LinkError> {
+    let program = home.program(target);
+    match fs::metadata(&program) {
+        Ok(data) if data.is_file() => Ok(program),
+        Err(source) if !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(LinkError::Unreadable { path: program, source })
+        }
+        _ => Err(LinkError::NoProgram { program }),
     }
 }
 
@@ -299,6 +320,30 @@ mod tests {
         fs::remove_dir_all(home.wemixvisor()).unwrap();
         fs::write(home.wemixvisor(), "").unwrap();
         unreadable(current(&home).unwrap_err(), &home.current());
+    }
+
+    #[test]
+    fn a_program_that_is_gone_is_told_while_the_link_still_leads_to_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        switch(&home, &v2()).unwrap();
+        let file = home.program(&v2());
+        assert_eq!(program(&home, &v2()).unwrap(), file);
+        let gone = |error: LinkError| {
+            assert!(matches!(&error, LinkError::NoProgram { program } if *program == file), "{error}");
+        };
+        fs::remove_file(&file).unwrap();
+        gone(program(&home, &v2()).unwrap_err());
+        fs::create_dir(&file).unwrap();
+        gone(program(&home, &v2()).unwrap_err());
+        fs::remove_dir_all(home.directory(&v2()).join("bin")).unwrap();
+        gone(program(&home, &v2()).unwrap_err());
+        fs::write(home.directory(&v2()).join("bin"), "").unwrap();
+        gone(program(&home, &v2()).unwrap_err());
+        assert_eq!(current(&home).unwrap(), v2());
+        let renamed = Home::new(dir.path(), None, None, "gwemix").unwrap();
+        let error = program(&renamed, &Target::Genesis).unwrap_err().to_string();
+        assert!(error.ends_with("genesis/bin/gwemix"), "{error}");
     }
 
     #[test]

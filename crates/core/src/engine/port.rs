@@ -129,10 +129,16 @@ pub enum Input {
 pub struct Surroundings {
     /// Where `current` points, or why that cannot be told.
     pub link: Result<Target, String>,
+    /// Why the program of the engine's target could not be started again, if so.
+    pub program: Result<(), String>,
     /// Upgrades whose program file is no longer the one that was prepared.
     pub replaced: Vec<PlanName>,
     /// Why what is written down will not be found by the next supervisor, if so.
     pub store: Result<(), String>,
+    /// Why the node's log does not keep what is written to it, if so.
+    pub log: Result<(), String>,
+    /// The process id of the node's keeper, if that is stopped.
+    pub keeper_stopped: Option<u32>,
 }
 
 /// A source of heights.

@@ -1,6 +1,6 @@
 //! What has to hold for the values, alone and together, beyond being of their kind.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::Settings;
@@ -8,6 +8,12 @@ use crate::duration::show;
 
 /// The least size of a log before it is rotated, in bytes: below that a burst would rotate without end.
 const LEAST_LOG_BYTES: u64 = 64 * 1024;
+
+/// Files of wemixvisor in a data directory, wherever that is: the node's arguments may name it.
+const OWN_FILES: [&str; 3] = ["upgrade-info.json", "upgrade-info.json.lock", "wemixvisor-node.lock"];
+
+/// The supervisor's and the keeper's logs, beside the node's; rotated ones have a number behind.
+const OWN_LOGS: [&str; 2] = ["supervisor.log", "keeper.log"];
 
 /// A rule that is broken: the keys it is about, and what is wrong.
 pub struct Broken {
@@ -112,6 +118,48 @@ pub fn broken(settings: &Settings) -> Vec<Broken> {
         let (own, data) = (own.display(), data.display());
         format!("the supervisor's own directory {own} lies in the node's data directory {data}")
     });
+    if settings.logs.file.is_some() {
+        let in_the_way = not_for_a_log(&settings.node_log(), &own, &data);
+        rule(&["logs.file"], in_the_way.is_none(), &|| in_the_way.clone().unwrap_or_default());
+    }
+    found
+}
+
+/// Why the node's log cannot be this file, if so: it would be written into a file that something else lives by, and
+/// renamed with it when it is full.
+fn not_for_a_log(log: &Path, own: &Path, data: &Path) -> Option<String> {
+    let (log, own, data) = (resolved(log), resolved(own), resolved(data));
+    let shown = log.display();
+    let name = log.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let logs = own.join("logs");
+    if own.starts_with(&log) || data.starts_with(&log) || log == logs {
+        return Some(format!("{shown} is a directory, not a file"));
+    }
+    if OWN_FILES.contains(&name) {
+        return Some(format!("{shown}: {name} is a file of wemixvisor, and never the node's log"));
+    }
+    if log.starts_with(&own) && !log.starts_with(&logs) {
+        let own = own.display();
+        return Some(format!("{shown} lies among the supervisor's own files: in {own} only below logs/"));
+    }
+    let is_own_log =
+        |own: &&str| name.strip_prefix(*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    if log.parent() == Some(&logs) && OWN_LOGS.iter().any(|own| is_own_log(&own)) {
+        return Some(format!("{shown} is a log of the supervisor itself"));
+    }
+    None
+}
+
+/// The path without `.` and `..`, by its text: links are not followed.
+fn resolved(path: &Path) -> PathBuf {
+    let mut found = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(found.pop()),
+            part => found.push(part),
+        }
+    }
     found
 }
 

@@ -188,7 +188,7 @@ pub static TABLE: &[Setting] = table! {
         "The chain id that the node must have. `auto`: by the network.";
 
     logs.file, "DAEMON_LOG_FILE", NodeRestart,
-        "The file that takes the node's output. `auto`: `logs/node.log` in the supervisor's own directory. A relative path is read from the home.";
+        "The file that takes the node's output. `auto`: `logs/node.log` in the supervisor's own directory. A relative path is read from the home. In the supervisor's own directory it can only be below `logs/`.";
     logs.max_bytes, "DAEMON_LOG_MAX_BYTES", NodeRestart,
         "The size in bytes at which the node's log is rotated; at least 65536.";
     logs.keep, "DAEMON_LOG_KEEP", NodeRestart,

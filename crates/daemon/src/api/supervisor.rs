@@ -28,7 +28,7 @@ pub(super) async fn stop(State(api): State<Api>) -> Accepted {
     responses(
         (status = 202, description = "The supervisor gives its place to that program.", body = wire::Message),
         (status = 409, description = "A hook of an upgrade runs, or the supervisor is about to end."),
-        (status = 422, description = "That program could not begin; nothing was changed."),
+        (status = 422, description = "That program could not begin, or would find no program to start the node with; nothing was changed."),
         (status = 500, description = "Decisions cannot be written down now."),
     )
 )]

@@ -133,6 +133,8 @@ fn in_short(kind: &str) -> &'static str {
         "data_dir" => "its data directory is not the one where plans are looked for",
         "arguments" => "it was started with other arguments",
         "link" => "`current` does not name the program that runs",
+        "log" => "its output is not kept",
+        "keeper" => "its keeper is stopped",
         "store_gone" => "its journal was moved away",
         "disabled" => "an upgrade is due and upgrades are only watched",
         "node_down" => "it was down a moment ago",

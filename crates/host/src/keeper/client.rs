@@ -403,12 +403,8 @@ impl fmt::Display for StandsStill {
 /// Whether the keeper of the wemixvisor directory `dir` stands still, and why. It is only looked at, for at most a
 /// second: a second connection would take the place of the supervisor's own.
 pub async fn stands_still(dir: &Path) -> Option<StandsStill> {
-    let pid = keeper_pid(dir).filter(|_| is_locked(&dir.join(KEEPER_LOCK)).is_ok_and(|locked| locked))?;
-    let look = || match ProcessStat::of(pid).ok()?.state {
-        b'T' | b't' => Some(StandsStill::Stopped(pid)),
-        b'D' => Some(StandsStill::Hangs(pid)),
-        _ => None,
-    };
+    let pid = written_pid(dir).filter(|_| keeper_is_there(dir))?;
+    let look = || still(pid);
     let goes_on = async {
         while look().is_some() {
             sleep(LOOK).await;
@@ -417,6 +413,26 @@ pub async fn stands_still(dir: &Path) -> Option<StandsStill> {
     match timeout(STILL_LIMIT, goes_on).await {
         Ok(()) => None,
         Err(_) => look(),
+    }
+}
+
+/// The process id of the keeper of `dir`, if it is stopped at this moment. Nothing is waited for.
+pub fn stopped(dir: &Path) -> Option<u32> {
+    let is_stopped = |pid: &u32| matches!(still(*pid), Some(StandsStill::Stopped(_)));
+    // The id may be another's by now, where no keeper holds the lock.
+    written_pid(dir).filter(is_stopped).filter(|_| keeper_is_there(dir))
+}
+
+fn keeper_is_there(dir: &Path) -> bool {
+    is_locked(&dir.join(KEEPER_LOCK)).is_ok_and(|locked| locked)
+}
+
+/// Why this keeper cannot answer at this moment, if so.
+fn still(pid: u32) -> Option<StandsStill> {
+    match ProcessStat::of(pid).ok()?.state {
+        b'T' | b't' => Some(StandsStill::Stopped(pid)),
+        b'D' => Some(StandsStill::Hangs(pid)),
+        _ => None,
     }
 }
 
@@ -438,7 +454,10 @@ fn is_locked(path: &Path) -> Result<bool, KeeperError> {
 
 /// As it wrote down; where that file is gone, who holds it.
 fn keeper_pid(dir: &Path) -> Option<u32> {
-    let path = dir.join(KEEPER_LOCK);
-    let written = File::open(&path).ok().and_then(|mut file| read_pid(&mut file));
-    written.or_else(|| holders_of_removed(&path).first().copied())
+    written_pid(dir).or_else(|| holders_of_removed(&dir.join(KEEPER_LOCK)).first().copied())
+}
+
+/// The process id in the keeper's lock file.
+fn written_pid(dir: &Path) -> Option<u32> {
+    File::open(dir.join(KEEPER_LOCK)).ok().and_then(|mut file| read_pid(&mut file))
 }

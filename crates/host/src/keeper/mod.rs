@@ -38,7 +38,7 @@ mod socket;
 
 use std::time::SystemTime;
 
-pub use client::{Found, Keeper, KeeperError, KeeperEvent, SpawnError, StandsStill, stands_still};
+pub use client::{Found, Keeper, KeeperError, KeeperEvent, SpawnError, StandsStill, stands_still, stopped};
 pub use facts::{AdoptHint, FileIdentity, KeeperState, Launch, LogPolicy, NodeExit, NodeProcess, WaitStatus};
 pub use records::{last_exit, last_node};
 pub use serve::main;

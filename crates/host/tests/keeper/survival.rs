@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use wemixvisor_host::keeper::{
-    Found, Keeper, KeeperEvent, NodeProcess, SpawnError, WaitStatus, last_exit, last_node,
+    self, Found, Keeper, KeeperEvent, NodeProcess, SpawnError, WaitStatus, last_exit, last_node,
 };
 
 use crate::home::{Home, LIMIT, exists, signal, until};
@@ -84,6 +84,35 @@ async fn a_stopped_keeper_is_never_replaced() {
     }
     signal(pid, Signal::CONT);
     assert!(home.find_running().await.state.node.is_some());
+}
+
+#[tokio::test]
+async fn a_stopped_keeper_is_seen_without_waiting_for_it() {
+    let home = Home::new();
+    let seen = || keeper::stopped(&home.dir());
+    assert_eq!(seen(), None, "there is none");
+    let at = home.start().await;
+    drop(at.keeper.spawn(home.sh(1, "sleep 1000; :")).await.unwrap());
+    let pid = at.state.keeper_pid;
+    assert_eq!(seen(), None);
+    signal(pid, Signal::STOP);
+    until("it is seen", async || seen() == Some(pid)).await;
+    signal(pid, Signal::CONT);
+    until("it goes on", async || seen().is_none()).await;
+}
+
+/// The id that a dead keeper left in its lock file is another's by now.
+#[tokio::test]
+async fn a_stopped_stranger_is_not_taken_for_the_keeper() {
+    let home = Home::new();
+    let mut stranger = tokio::process::Command::new("sleep").arg("1000").kill_on_drop(true).spawn().unwrap();
+    let pid = stranger.id().unwrap();
+    signal(pid, Signal::STOP);
+    let stands = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T ");
+    until("it stands", async || stands()).await;
+    fs::write(home.dir().join("keeper.lock"), format!("{pid}\n")).unwrap();
+    assert_eq!(keeper::stopped(&home.dir()), None);
+    stranger.kill().await.unwrap();
 }
 
 #[tokio::test]

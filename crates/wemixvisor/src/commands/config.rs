@@ -3,6 +3,7 @@
 use serde::Serialize;
 use wemixvisor_core::settings::{Row, Settings};
 use wemixvisor_daemon::api::listen::check_tls;
+use wemixvisor_host::output::{NotAFile, can_be_log};
 
 use super::{Context, block_on};
 use crate::arguments::Config;
@@ -77,6 +78,7 @@ fn validate(context: &Context, file: Option<std::path::PathBuf>) -> Result<u8, F
             warnings.extend(other_data_dir(context, settings));
             warnings
                 .extend(check_tls(&settings.api, &settings.own_dir()).err().map(|error| error.to_string()));
+            warnings.extend(can_be_log(&settings.node_log()).err().map(not_kept));
             warnings.iter().for_each(|warning| text.push_str(&format!("  note: {warning}\n")));
             let json = ValidateJson { valid: true, file: Some(file), errors: Vec::new(), warnings };
             context.screen.result(&text, &json)?;
@@ -93,6 +95,10 @@ fn validate(context: &Context, file: Option<std::path::PathBuf>) -> Result<u8, F
         }
         Err(error) => Err(error.into()),
     }
+}
+
+fn not_kept(problem: NotAFile) -> String {
+    format!("logs.file: {problem}: the node's output is not kept")
 }
 
 /// The running node's arguments name another data directory. Of a node that does not run they are not known.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Program, Signal, TestHome, processes};
+use testkit::{NODE_NAME, Program, Signal, TestHome, processes};
 
 use crate::interruptions::{Hold, judged, slow_in};
 use crate::{WEMIXVISOR, empty_home, home};
@@ -154,6 +154,41 @@ fn e32_a_program_that_could_not_begin_does_not_get_the_place() {
     let head = home.status().unwrap()["chain"]["head"].as_u64().unwrap();
     home.sees_head(head + 3);
     assert!(node.runs());
+}
+
+#[test]
+fn e32_a_supervisor_that_could_not_start_the_node_again_does_not_get_the_place() {
+    let home = home().with_own_program();
+    home.set("name", NODE_NAME);
+    // The name is given by the settings file only.
+    let mut start = std::process::Command::new(home.own_program());
+    start.arg("--home").arg(home.root()).env_remove("DAEMON_NAME").args(["start", "--"]);
+    assert!(start.args(home.node_args(&[])).output().unwrap().status.success());
+    home.sees_head(1);
+    let node = home.node();
+    let program = home.wemixvisor().join("genesis/bin").join(NODE_NAME);
+    let other = program.with_file_name("wemixd");
+    let refused = |path: &Path| {
+        let before = home.status().unwrap()["supervisor"].clone();
+        let said = home.cli(&["restart", "--supervisor-only"]).expect(4);
+        let path = format!("there is no program at {}", path.display());
+        assert!(said.err.contains(&path) && said.err.contains("nothing was changed"), "{said:?}");
+        assert_eq!(home.status().unwrap()["supervisor"], before);
+    };
+    home.set("name", "wemixd");
+    refused(&other);
+    fs::rename(&program, &other).unwrap();
+    replaced(&home);
+    home.set("name", NODE_NAME);
+    refused(&program);
+    fs::rename(&other, &program).unwrap();
+    let status = replaced(&home);
+    assert_eq!(status["node"]["pid"], node.pid);
+    let head = node.head();
+    home.sees_head(head + 3);
+    assert_eq!(home.started(), ["1.0.0"]);
+    let _ = home.cli(&["stop"]).expect(0);
+    home.is_deserted();
 }
 
 #[test]

@@ -289,7 +289,7 @@ fn c23_another_home_takes_no_plan_off_a_data_directory_that_is_not_its_own() {
     one.sees_head(8);
     other.install("v7", &Program::practice("7.0.0"));
     let datadir = ["--datadir".to_owned(), one.data().display().to_string()];
-    let plans = || std::fs::read_to_string(one.data().join("upgrade-info.json")).unwrap();
+    let plans = || fs::read_to_string(one.data().join("upgrade-info.json")).unwrap();
     let planned = plans();
     assert_ne!(other.spawn(&datadir, Stdio::null()).ends(), 0);
     // Nor while nobody supervises the node.

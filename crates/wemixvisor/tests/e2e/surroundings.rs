@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
-use testkit::{Program, Signal, TestHome, processes};
+use testkit::{NODE_NAME, Program, Signal, TestHome, processes};
 
 use crate::{empty_home, home_by_order};
 
@@ -37,6 +37,71 @@ fn a_link_that_another_hand_points_elsewhere() {
     symlink("genesis", &link).unwrap();
     is_over(&home, "link");
     assert!(node.runs() && home.started() == ["1.0.0"]);
+}
+
+#[test]
+fn a_program_that_is_moved_away_in_use() {
+    let home = home_by_order();
+    let _supervisor = home.start();
+    let node = home.node();
+    let program = home.wemixvisor().join("genesis/bin").join(NODE_NAME);
+    for (there, elsewhere) in [
+        (program.clone(), program.with_extension("x")),
+        (program.parent().unwrap().to_owned(), program.parent().unwrap().with_extension("x")),
+    ] {
+        fs::rename(&there, &elsewhere).unwrap();
+        let said = is_told(&home, "link");
+        assert!(said.contains(&format!("there is no program at {}", program.display())), "{said}");
+        let status = home.status().unwrap();
+        assert_eq!(status["verdict"], "attention", "{status:#}");
+        fs::rename(&elsewhere, &there).unwrap();
+        is_over(&home, "link");
+    }
+    assert!(node.runs() && home.started() == ["1.0.0"]);
+}
+
+#[test]
+fn something_else_than_a_file_in_the_place_of_the_nodes_log() {
+    let home = empty_home();
+    home.init(&Program::practice("1.0.0").with("--block-time=100ms"));
+    let log = home.root().join("output");
+    home.set("logs.file", "output");
+    fs::create_dir(&log).unwrap();
+    let supervisor = home.start();
+    let said = is_told(&home, "log");
+    assert!(said.contains(&format!("{} is a directory, not a file", log.display())), "{said}");
+    let status = home.sees_head(1);
+    assert_eq!(status["verdict"], "attention", "{status:#}");
+    let noted = || home.cli(&["config", "validate"]).expect(0).out;
+    assert!(noted().contains("note: logs.file: ") && noted().contains("is a directory"), "{}", noted());
+    fs::remove_dir(&log).unwrap();
+    is_over(&home, "log");
+    home.wait("the log is begun", || fs::read_to_string(&log).ok().filter(|text| text.contains("number=")));
+    assert!(!noted().contains("note: logs.file"), "{}", noted());
+    assert_eq!(home.started(), ["1.0.0"]);
+    assert_eq!(supervisor.stop(), 0);
+}
+
+/// It would be written into, and renamed when it is full.
+#[test]
+fn the_nodes_log_is_no_file_of_the_supervisor() {
+    let home = empty_home();
+    home.init(&Program::practice("1.0.0").with("--block-time=100ms"));
+    let supervisor = home.start();
+    let node = home.node();
+    for file in ["wemixvisor/state.db", "wemixvisor/logs/supervisor.log", "data/upgrade-info.json"] {
+        home.set("logs.file", file);
+        let said = home.cli(&["config", "validate"]).expect(2).err;
+        assert!(said.contains("logs.file: ") && said.contains(file), "{said}");
+        home.wait("it is told", || is_told(&home, "settings").contains(file).then_some(()));
+    }
+    let refused = home.cli(&["restart", "--supervisor-only"]);
+    assert!(refused.code != 0 && node.runs(), "{refused:?}");
+    assert_eq!(supervisor.stop(), 0);
+    let mut next = home.spawn(&home.node_args(&[]), std::process::Stdio::null());
+    assert_eq!(next.ends(), 2);
+    assert!(home.supervisor_said().contains("upgrade-info.json is a file of wemixvisor"));
+    assert_eq!(home.started().len(), 1);
 }
 
 #[test]

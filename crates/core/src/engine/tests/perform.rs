@@ -78,7 +78,10 @@ impl World {
                 let replaced = replaced.map(|(name, _)| name.clone()).collect();
                 let link = Ok(self.disk.link.clone());
                 let store = if self.store_gone { Err("moved".into()) } else { Ok(()) };
-                self.hear(0, Input::Surroundings(Surroundings { link, replaced, store }));
+                let keeper_stopped = self.keeper_stopped;
+                let found =
+                    Surroundings { link, program: Ok(()), replaced, store, log: Ok(()), keeper_stopped };
+                self.hear(0, Input::Surroundings(found));
             }
             Effect::EditPlans { ticket, edit } => self.edit_plans(ticket, edit),
             Effect::PollEvery(every) => self.set_pace(every),

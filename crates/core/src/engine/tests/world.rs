@@ -147,6 +147,8 @@ pub struct World {
     pub store_fails: u32,
     /// The store was moved away by another hand.
     pub store_gone: bool,
+    /// The keeper's process id while that is stopped.
+    pub keeper_stopped: Option<u32>,
     pub edit_fails: u32,
     /// Where the supervisor is killed: the boundaries that it crosses are counted.
     pub crash_at: VecDeque<(u64, Crash)>,
@@ -237,6 +239,7 @@ impl World {
             link_fails: 0,
             store_fails: 0,
             store_gone: false,
+            keeper_stopped: None,
             edit_fails: 0,
             crash_at: VecDeque::new(),
             boundary: 0,

@@ -160,3 +160,49 @@ fn the_floor_follows_the_role_unless_set() {
     assert_eq!(floor(&[("VALIDATOR_MODE", "1")]), Duration::from_secs(3));
     assert_eq!(floor(&[("VALIDATOR_MODE", "1"), ("DAEMON_RESTART_FLOOR", "0")]), Duration::ZERO);
 }
+
+#[test]
+fn the_nodes_log_is_no_file_that_something_else_lives_by() {
+    let with = |file: &'static str| [("DAEMON_HOME", "/h"), ("DAEMON_LOG_FILE", file)];
+    for (file, says) in [
+        ("wemixvisor/state.db", "among the supervisor's own files: in /h/wemixvisor only below logs/"),
+        ("wemixvisor/config.toml", "own files"),
+        ("wemixvisor/node.log", "own files"),
+        ("wemixvisor/genesis/bin/wemixd", "own files"),
+        ("wemixvisor/logs/../state.db", "/h/wemixvisor/state.db lies among"),
+        ("data/../wemixvisor/./wemixvisor.sock", "own files"),
+        ("wemixvisor/logs/supervisor.log", "a log of the supervisor itself"),
+        ("wemixvisor/logs/supervisor.log.2", "a log of the supervisor itself"),
+        ("wemixvisor/logs/keeper.log", "a log of the supervisor itself"),
+        ("data/upgrade-info.json", "upgrade-info.json is a file of wemixvisor"),
+        ("/elsewhere/upgrade-info.json", "upgrade-info.json is a file of wemixvisor"),
+        ("/elsewhere/wemixvisor-node.lock", "is a file of wemixvisor"),
+        ("wemixvisor", "is a directory"),
+        ("wemixvisor/logs", "is a directory"),
+        ("data", "is a directory"),
+        ("/h", "is a directory"),
+        ("/", "is a directory"),
+    ] {
+        let said = broken(&with(file));
+        assert!(
+            said.len() == 1 && said[0].starts_with("logs.file: ") && said[0].contains(says),
+            "{file}: {said:?}"
+        );
+    }
+    for file in [
+        "node.log",
+        "logs/node.log",
+        "data/geth.log",
+        "wemixvisor/logs/node.log",
+        "wemixvisor/logs/geth.log",
+        "wemixvisor/logs/supervisor.logs",
+        "wemixvisor/logs/deep/supervisor.log",
+        "wemixvisor-node.log",
+        "/var/log/gwemix.log",
+        "/dev/null",
+    ] {
+        good("", &with(file), &[]);
+    }
+    // The default lies there, wherever the directory is.
+    good("", &[("DAEMON_HOME", "/h"), ("DAEMON_WEMIXVISOR_DIR", "/own")], &[]);
+}

@@ -122,6 +122,8 @@ fn every_alert_that_is_raised_has_its_own_few_words() {
         "stalled",
         "data_dir",
         "link",
+        "log",
+        "keeper",
         "store_gone",
         "disabled",
         "node_down",
