@@ -11,6 +11,9 @@ use crate::head::Height;
 /// The highest height a plan may name: 2^63 − 1 (PRODUCT.md section 3).
 pub const MAX_PLAN_HEIGHT: Height = i64::MAX as u64;
 
+/// What `current` is said to be when it leads to the program that the home began with.
+pub const FIRST_PROGRAM: &str = "genesis";
+
 /// The longest name of an upgrade, in characters: it is a directory name.
 pub const MAX_NAME_LENGTH: usize = 128;
 
@@ -32,6 +35,9 @@ pub enum BadName {
     /// It would be a hidden directory, or `.` or `..`.
     #[error("an upgrade's name must not start with a dot: {0:?}")]
     LeadingDot(String),
+    /// The name of the first program.
+    #[error("an upgrade cannot have the name {FIRST_PROGRAM:?}: that is the first program's")]
+    FirstProgram,
     /// A character outside the allowed ones.
     #[error("an upgrade's name is made of A–Z a–z 0–9 . _ - +, but {0:?} contains {1:?}")]
     Character(String, char),
@@ -54,6 +60,9 @@ impl FromStr for PlanName {
         }
         if length > MAX_NAME_LENGTH {
             return Err(BadName::TooLong(length));
+        }
+        if text == FIRST_PROGRAM {
+            return Err(BadName::FirstProgram);
         }
         if text.starts_with('.') {
             return Err(BadName::LeadingDot(text.into()));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::PlanName;
+use crate::plan::{FIRST_PROGRAM, PlanName};
 
 /// One installed program of a home.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub enum Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Genesis => f.write_str("genesis"),
+            Self::Genesis => f.write_str(FIRST_PROGRAM),
             Self::Upgrade(name) => name.fmt(f),
         }
     }

@@ -40,6 +40,8 @@ pub struct PlanBook {
     pub finished: Vec<(PlanName, Height)>,
     /// The plans that the last supervisor read, until this one has read the file.
     told_before: Option<Vec<Plan>>,
+    /// Finished plans that still stand in the file, and were told of.
+    told_finished: Vec<Plan>,
     /// A verification under way.
     pub verifying: Option<Verifying>,
 }
@@ -142,6 +144,7 @@ impl Engine {
         let told = self.plans.known();
         self.plans.told_before = None;
         let before = std::mem::take(&mut self.plans.scheduled);
+        self.plans.told_finished.retain(|finished| plans.contains(finished));
         for gone in told.iter().filter(|old| !plans.iter().any(|plan| plan.name == old.name)) {
             let name = &gone.name;
             let own = self.upgrade.as_ref().is_some_and(|under_way| under_way.is_for(name));
@@ -220,7 +223,8 @@ impl Engine {
             // What stood in the way may be gone: no need to wait for the next retry.
             scheduled.retry_at = now.mono;
         }
-        if news {
+        // Of the one that is being carried out it is no news.
+        if news && !self.upgrade.as_ref().is_some_and(|under_way| under_way.is_for(name)) {
             let (kind, text) = if ready {
                 let sum = check.sha256.as_ref().map_or_else(String::new, |sum| format!(" (sha256 {sum})"));
                 ("upgrade_ready", format!("upgrade {name} is ready for height {}{sum}", plan.height))
@@ -473,9 +477,13 @@ impl Engine {
         self.raise("blocked", text, out);
     }
 
-    fn drop_finished(&self, plan: &Plan, out: &mut Decision) {
-        let text = format!("upgrade {} was carried out already: its plan is taken off the file", plan.name);
-        self.plan_event(out, "upgrade_already_done", plan, text);
+    fn drop_finished(&mut self, plan: &Plan, out: &mut Decision) {
+        if !self.plans.told_finished.contains(plan) {
+            self.plans.told_finished.push(plan.clone());
+            let text =
+                format!("upgrade {} was carried out already: its plan is taken off the file", plan.name);
+            self.plan_event(out, "upgrade_already_done", plan, text);
+        }
         out.effects.push(Effect::EditPlans { ticket: None, edit: PlanEdit::finished(plan) });
     }
 

@@ -101,13 +101,15 @@ impl Engine {
 
     pub(super) fn limits(&self) -> ProbationLimits {
         let set = &self.settings.probation;
+        // How many peers it has is no sign of whether the old program can follow the chain.
+        let goes_back = self.upgrade.as_ref().is_some_and(|under_way| under_way.upgrade.step.is_back());
         ProbationLimits {
             must_answer_within: set.must_answer_within,
             must_be_steady_for: set.must_be_steady_for,
             must_advance_within: set.must_advance_within,
             advance_blocks: set.blocks,
             in_step_blocks: set.in_step_blocks,
-            min_peers: set.min_peers,
+            min_peers: if goes_back { 0 } else { set.min_peers },
         }
     }
 }

@@ -175,6 +175,14 @@ fn peers_are_asked_for_where_wanted() {
     let world = upgrade_with(|program| program.peers = 1, |world| world.settings.probation.min_peers = 2);
     let reason = rolled_back(world);
     assert!(reason.contains("2 peers (it has 1)"), "{reason}");
+    // The old program has no more of them, and follows the chain.
+    rolled_back(upgrade_with(
+        |program| program.peers = 1,
+        |world| {
+            world.settings.probation.min_peers = 2;
+            world.programs.get_mut(&Target::Genesis).unwrap().peers = 1;
+        },
+    ));
 }
 
 #[test]

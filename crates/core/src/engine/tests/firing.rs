@@ -250,6 +250,13 @@ fn a_plan_found_again_is_not_run_again() {
     assert_eq!(world.disk.plans, Ok(vec![]), "taken off the file");
     assert_eq!((world.disk.history.len(), world.launches.len()), (1, 2));
     assert_eq!(world.disk.count("upgrades", "upgrade_already_done"), 1);
+    // Read again before it is off the file, and once more by another hand.
+    for _ in 0..3 {
+        world.at(world.now, Act::Write(Ok(vec![plan("v2", 110, SwitchMode::At)])));
+    }
+    world.run_for(10_000);
+    assert_eq!(world.disk.plans, Ok(vec![]));
+    assert_eq!(world.disk.count("upgrades", "upgrade_already_done"), 2);
 }
 
 #[test]
