@@ -144,7 +144,7 @@ fn not_for_a_log(log: &Path, own: &Path, data: &Path) -> Option<String> {
     }
     let is_own_log =
         |own: &&str| name.strip_prefix(*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    if log.parent() == Some(&logs) && OWN_LOGS.iter().any(|own| is_own_log(&own)) {
+    if log.parent() == Some(&logs) && OWN_LOGS.iter().any(is_own_log) {
         return Some(format!("{shown} is a log of the supervisor itself"));
     }
     None

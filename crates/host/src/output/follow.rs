@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout};
 
-use super::part;
+use super::{open_to_read, part};
 
 /// How much is read at a time.
 const CHUNK: usize = 64 << 10;
@@ -47,7 +47,7 @@ impl Follow {
     /// To be called within a tokio runtime.
     pub fn from_end(log: &Path) -> io::Result<Self> {
         let mut follow = Self::from_start(log);
-        if let Ok(mut file) = File::open(log) {
+        if let Ok(mut file) = open_to_read(log) {
             file.seek(SeekFrom::End(0))?;
             follow.current = Some(file);
         }
@@ -58,7 +58,7 @@ impl Follow {
     pub fn from_start(log: &Path) -> Self {
         // The watch comes before the first look, so nothing falls between the two.
         let watch = watch(log).ok();
-        let current = File::open(log).ok();
+        let current = open_to_read(log).ok();
         let all_is_new = current.is_none() && !part(log, 1).exists();
         Self { log: log.to_owned(), current, all_is_new, watch }
     }
@@ -104,7 +104,7 @@ impl Follow {
             Some(number) => part(&self.log, number - 1),
             None => self.log.clone(),
         };
-        let Ok(next) = File::open(next) else { return Ok(false) };
+        let Ok(next) = open_to_read(&next) else { return Ok(false) };
         // A rotation moves the older parts first: while ours is where it was, so is the one that comes after it.
         let moved = place.is_some_and(|number| !is_ours(number));
         // And bytes may have come between the last read and the rotation.
@@ -118,10 +118,10 @@ impl Follow {
     /// The file to begin with, if there is one by now. Much may have been written before it is first seen.
     fn first(&self) -> Option<File> {
         if !self.all_is_new {
-            return File::open(&self.log).ok();
+            return open_to_read(&self.log).ok();
         }
         let oldest = self.oldest();
-        let file = File::open(part(&self.log, oldest)).ok()?;
+        let file = open_to_read(&part(&self.log, oldest)).ok()?;
         // A rotation in between may have made another one the oldest; its end wakes us again.
         (self.oldest() == oldest && self.is_at(oldest, identity(&file.metadata().ok()?))).then_some(file)
     }

@@ -6,8 +6,9 @@ mod log;
 mod tail;
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 pub use follow::Follow;
@@ -33,17 +34,32 @@ pub struct NotAFile {
 pub fn can_be_log(path: &Path) -> Result<(), NotAFile> {
     // What cannot be looked at is told by who writes to it.
     let Ok(data) = fs::metadata(path) else { return Ok(()) };
+    other_than_file(&data).map_or(Ok(()), |what| Err(NotAFile { path: path.to_owned(), what }))
+}
+
+/// Opens a log for reading; something else than a file is an error and holds nobody up, as the opening of a FIFO does
+/// until somebody writes to it.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    match other_than_file(&file.metadata()?) {
+        None => Ok(file),
+        Some(what) => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is a {what}, not a file"))),
+    }
+}
+
+/// What this is, if it is neither a file nor `/dev/null`.
+fn other_than_file(data: &Metadata) -> Option<&'static str> {
     let kind = data.file_type();
     let is_null = || fs::metadata("/dev/null").is_ok_and(|null| null.rdev() == data.rdev());
-    let what = match kind {
-        _ if kind.is_file() => return Ok(()),
-        _ if kind.is_char_device() && is_null() => return Ok(()),
-        _ if kind.is_dir() => "directory",
-        _ if kind.is_fifo() => "FIFO",
-        _ if kind.is_socket() => "socket",
-        _ => "device",
-    };
-    Err(NotAFile { path: path.to_owned(), what })
+    match kind {
+        _ if kind.is_file() => None,
+        _ if kind.is_char_device() && is_null() => None,
+        _ if kind.is_dir() => Some("directory"),
+        _ if kind.is_fifo() => Some("FIFO"),
+        _ if kind.is_socket() => Some("socket"),
+        _ => Some("device"),
+    }
 }
 
 /// The `number`th older part of the log: 1 is the newest of them, 0 the live file itself.
@@ -61,8 +77,8 @@ fn part(log: &Path, number: u32) -> PathBuf {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_a_file_or_nothing_keeps_a_log() {
+    #[tokio::test]
+    async fn only_a_file_or_nothing_keeps_a_log() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::write(at("file"), "").unwrap();
@@ -82,6 +98,9 @@ mod tests {
         ] {
             let said = can_be_log(&bad).unwrap_err().to_string();
             assert_eq!(said, format!("{} is a {what}, not a file", bad.display()));
+            // Nor does anybody wait for it.
+            assert!(open_to_read(&bad).is_err());
+            assert!(Follow::from_end(&bad).is_ok() && tail(&bad, 1).is_err());
         }
     }
 }

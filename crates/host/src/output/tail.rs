@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::part;
+use super::{open_to_read, part};
 
 /// How much is read back at a time.
 const BLOCK: u64 = 64 << 10;
@@ -19,7 +19,7 @@ pub fn tail(log: &Path, lines: usize) -> io::Result<Vec<u8>> {
         if back.is_enough() {
             break;
         }
-        match File::open(part(log, number)) {
+        match open_to_read(&part(log, number)) {
             Ok(mut file) => back.read(&mut file)?,
             // The live file may be gone for the moment between two steps of a rotation.
             Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => {}

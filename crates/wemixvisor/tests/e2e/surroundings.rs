@@ -75,6 +75,15 @@ fn something_else_than_a_file_in_the_place_of_the_nodes_log() {
     let noted = || home.cli(&["config", "validate"]).expect(0).out;
     assert!(noted().contains("note: logs.file: ") && noted().contains("is a directory"), "{}", noted());
     fs::remove_dir(&log).unwrap();
+    // Nobody reads it; whoever opens it to read would wait for a writer.
+    rustix::fs::mkfifoat(rustix::fs::CWD, &log, 0o600.into()).unwrap();
+    home.wait("the other text", || is_told(&home, "log").contains("is a FIFO").then_some(()));
+    let (node, head) = (home.node(), home.status().unwrap()["chain"]["head"].as_u64().unwrap_or(0));
+    supervisor.kill();
+    let supervisor = home.start();
+    home.sees_head(head + 1);
+    assert!(node.runs() && home.cli(&["logs"]).code != 0);
+    fs::remove_file(&log).unwrap();
     is_over(&home, "log");
     home.wait("the log is begun", || fs::read_to_string(&log).ok().filter(|text| text.contains("number=")));
     assert!(!noted().contains("note: logs.file"), "{}", noted());
