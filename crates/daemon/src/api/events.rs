@@ -93,5 +93,5 @@ async fn stream(api: &Api, topics: Topics, since: Option<u64>) -> Result<Respons
         Some(since) => shown.go_on(api, topics, since).await?,
         None => shown.begin(api, topics).await?,
     };
-    Ok(sse::response(Stream::of_events(listener, lines, shown, first)))
+    Ok(sse::response(Stream::of_events(api.clone(), listener, lines, shown, first)))
 }

@@ -75,7 +75,7 @@ pub(super) async fn stream(
     let lines = api.hub.lines().await;
     let before = last_lines(&api, tail.min(MAX_LINES)).await?;
     let first = Frame::lines(&before, 0, api.hub.last());
-    Ok(sse::response(Stream::of_lines(listener, lines, first)))
+    Ok(sse::response(Stream::of_lines(api, listener, lines, first)))
 }
 
 /// The last lines that were written so far.

@@ -79,6 +79,9 @@ struct Over {
     reason: &'static str,
 }
 
+/// The end of all conversations.
+const ENDS: Over = Over { code: GOING_AWAY, reason: "the supervisor ends, or its API is set up anew" };
+
 /// Events over a WebSocket.
 ///
 /// Both sides speak JSON texts. The client says `{"action": "subscribe" or "unsubscribe", "topics": […], "since": n}`;
@@ -147,6 +150,14 @@ impl Client {
         let mut pings = interval_at(heard + PING_EVERY, PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.shown.replays() {
+                if let Err(end) = self.replay_on(&mut listener, lines.as_mut()).await {
+                    return end;
+                }
+                // It has not been listened to meanwhile, and takes what it is sent.
+                heard = Instant::now();
+                continue;
+            }
             let said = tokio::select! {
                 frame = listener.frames.recv() => self.pass_on(frame, Some(&mut listener.frames)).await,
                 frame = next_lines(&mut lines) => self.pass_on(frame, lines.as_mut()).await,
@@ -165,13 +176,42 @@ impl Client {
                         self.send(Message::Ping(axum::body::Bytes::new())).await
                     }
                 }
-                () = listener.over.cancelled() => {
-                    Err(Some(Over { code: GOING_AWAY, reason: "the supervisor ends, or its API is set up anew" }))
-                }
+                () = listener.over.cancelled() => Err(Some(ENDS)),
             };
             if let Err(end) = said {
                 return end;
             }
+        }
+    }
+
+    /// Sends the next page of a replay; each frame has to be taken before the next. The client is not listened to
+    /// before the replay is over, and nothing else is told: its last number is the one to come back with.
+    async fn replay_on(
+        &mut self,
+        listener: &mut Listener,
+        lines: Option<&mut broadcast::Receiver<Arc<Frame>>>,
+    ) -> Result<(), End> {
+        self.shown.let_go(&mut [Some(&mut listener.frames), lines]);
+        let over = listener.over.clone();
+        let page = async {
+            match self.shown.next_page(&self.api).await {
+                Ok(frames) => {
+                    for frame in frames {
+                        self.text(frame.text.clone()).await?;
+                    }
+                    Ok(())
+                }
+                Err(error) => {
+                    let last =
+                        Frame::passing(Topic::System, "error", &json!(error.body()), self.shown.told());
+                    self.text(last.text).await?;
+                    Err(Some(Over { code: TRY_AGAIN_LATER, reason: "the events cannot be read" }))
+                }
+            }
+        };
+        tokio::select! {
+            done = page => done,
+            () = over.cancelled() => Err(Some(ENDS)),
         }
     }
 
@@ -262,7 +302,10 @@ impl Client {
                     Some(since) => self.shown.go_on(&self.api, topics, since).await?,
                     None => self.shown.begin(&self.api, topics).await?,
                 };
-                let first = self.answer("subscribed", &json!({"topics": self.shown.topics().names()}));
+                // The number to come back with, and not the newest: what is replayed comes only now.
+                let last = said.since.map_or(self.api.hub.last(), |since| since.min(self.api.hub.last()));
+                let told = json!({"topics": self.shown.topics().with(topics).names()});
+                let first = Frame::passing(Topic::System, "subscribed", &told, last).text;
                 Ok(std::iter::once(first).chain(frames.iter().map(|frame| frame.text.clone())).collect())
             }
             "unsubscribe" => {

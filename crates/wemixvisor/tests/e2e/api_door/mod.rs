@@ -4,6 +4,7 @@ mod beside;
 mod flood;
 mod hot;
 mod proxy_and_tls;
+mod replay;
 mod requests;
 mod who;
 
