@@ -24,6 +24,7 @@ pub mod openapi;
 mod page;
 pub mod relay;
 pub mod request;
+pub(crate) mod room;
 mod shown;
 mod sse;
 mod status;
