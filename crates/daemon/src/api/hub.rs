@@ -234,7 +234,7 @@ impl Hub {
                 () = self.0.over.cancelled() => return,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     due = None;
-                    let (lines, skipped) = cut.give(MAX_LINES);
+                    let (lines, skipped) = cut.give(MAX_LINES, logs::FRAME_BYTES);
                     let _ = self.0.lines.send(Arc::new(Frame::lines(&lines, skipped, self.last())));
                     if self.nobody_listens(|running| &mut running.lines, &self.0.lines).await {
                         return;

@@ -13,7 +13,7 @@ mod cut;
 pub mod error;
 mod events;
 mod extract;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod guard;
 mod hub;
 pub mod listen;

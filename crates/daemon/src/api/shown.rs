@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::broadcast;
 
-use super::Api;
 use super::error::ApiError;
 use super::frame::Frame;
 use super::topic::{Topic, Topics};
+use super::{Api, logs};
 use crate::handle::RecordedEvent;
 
 /// So many events of a replay are read from the store at a time.
@@ -95,7 +95,7 @@ impl Shown {
         for topic in topics.iter() {
             frames.push(Arc::new(match topic {
                 Topic::Logs => {
-                    let lines = super::logs::last_lines(api, FIRST_LINES).await?;
+                    let (lines, _) = logs::last_lines(api, FIRST_LINES, logs::FRAME_BYTES).await?;
                     Frame::passing(topic, "snapshot", &json!({"lines": lines}), last)
                 }
                 topic => Frame::snapshot(topic, &snapshot, api.about.as_deref().cloned(), last),

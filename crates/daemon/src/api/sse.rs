@@ -16,7 +16,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Api;
 use super::error::ApiError;
-use super::frame::Frame;
+use super::frame::{Frame, TOO_LARGE};
 use super::hub::Listener;
 use super::shown::Shown;
 use super::topic::Topic;
@@ -80,7 +80,7 @@ impl Stream {
     async fn next(&mut self) -> Option<Arc<Frame>> {
         loop {
             if let Some(frame) = self.first.pop_front() {
-                return Some(frame);
+                return Some(self.fitting(frame));
             }
             if self.ended || self.listener.over.is_cancelled() {
                 return None;
@@ -99,7 +99,7 @@ impl Stream {
                 () = self.listener.over.cancelled() => Err(RecvError::Closed),
             };
             match frame {
-                Ok(frame) if self.shown.lets_pass(&frame) => return Some(frame),
+                Ok(frame) if self.shown.lets_pass(&frame) => return Some(self.fitting(frame)),
                 Ok(_) => {}
                 Err(RecvError::Closed) => self.ended = true,
                 Err(RecvError::Lagged(_)) => {
@@ -108,6 +108,15 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// The frame, or why the stream ends here.
+    fn fitting(&mut self, frame: Arc<Frame>) -> Arc<Frame> {
+        if frame.fits() {
+            return frame;
+        }
+        self.first.clear();
+        self.last_word(&json!({"error": TOO_LARGE, "code": "too_large"}))
     }
 
     /// Why the stream ends here.

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::error::ApiError;
-use super::frame::Frame;
+use super::frame::{Frame, MAX_FRAME, TOO_LARGE};
 use super::hub::Listener;
 use super::shown::Shown;
 use super::sse::next_lines;
@@ -31,8 +31,9 @@ const MAX_MESSAGE: usize = 16 * 1024;
 /// The library's buffer for reading; clients say little.
 const READ_BUFFER: usize = 4 * 1024;
 
-/// What the library keeps for a client that does not read, in bytes, beyond the message that is being written.
-const MAX_WRITE_BUFFER: usize = 1024 * 1024;
+/// What the library keeps for a client that does not read, in bytes: a frame, whatever its size, and what may lie
+/// before it. The room is taken only as it is needed.
+const MAX_WRITE_BUFFER: usize = MAX_FRAME + 1024 * 1024;
 
 /// A client is asked so often whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -62,6 +63,7 @@ pub(super) const TOO_SLOW: &str =
 /// Close codes of RFC 6455.
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
+const TOO_BIG: u16 = 1009;
 const TRY_AGAIN_LATER: u16 = 1013;
 
 #[derive(Debug, Deserialize)]
@@ -225,6 +227,7 @@ impl Client {
         loop {
             match next {
                 Ok(frame) if self.shown.lets_pass(&frame) => {
+                    fits(&frame.text)?;
                     in_time(self.socket.feed(Message::Text(frame.text.clone()))).await?;
                 }
                 Ok(_) => {}
@@ -332,6 +335,7 @@ impl Client {
     }
 
     async fn text(&mut self, text: Utf8Bytes) -> Result<(), End> {
+        fits(&text)?;
         self.send(Message::Text(text)).await
     }
 
@@ -345,6 +349,14 @@ impl Client {
         let close = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
         // It may not read, or be gone.
         let _ = timeout(LAST_WORD, self.socket.send(close)).await;
+    }
+}
+
+/// The library has no room for a longer one, and would break off without a word.
+fn fits(text: &Utf8Bytes) -> Result<(), End> {
+    match text.len() <= MAX_FRAME {
+        true => Ok(()),
+        false => Err(Some(Over { code: TOO_BIG, reason: TOO_LARGE })),
     }
 }
 

@@ -3,6 +3,7 @@
 mod beside;
 mod flood;
 mod hot;
+mod large;
 mod proxy_and_tls;
 mod replay;
 mod requests;
