@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 use testkit::{Door, free_port};
@@ -104,4 +105,22 @@ fn g46_settings_are_changed_through_the_api_and_what_guards_is_not() {
     assert_eq!(send("PUT", "/api/v1/config", json!({"node.max_restarts": null})).status, 200);
     assert!(setting("node.max_restarts")["origin"].as_str().unwrap().contains("default"));
     assert_eq!(setting("api.listen")["changeable"], false);
+}
+
+#[test]
+fn g46_a_settings_file_that_is_a_link_stays_one() {
+    let home = home();
+    let door = with_door(&home);
+    let file = home.wemixvisor().join("config.toml");
+    let real = home.root().join("c.toml");
+    fs::rename(&file, &real).unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&real, &file).unwrap();
+    let _supervisor = started(&home, door);
+    let body = json!({"settings": {"node.max_restarts": 7}}).to_string();
+    let changed = door.ask("PUT", "/api/v1/config", &[], &body);
+    assert_eq!(changed.status, 200, "{changed:?}");
+    home.sees("it is in force", |status| status["node"]["max_restarts"] == 7);
+    assert!(file.is_symlink() && fs::read_to_string(&real).unwrap().contains("max_restarts = 7"));
+    assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o640);
 }
