@@ -20,15 +20,19 @@ const BYTES: usize = 1000;
 /// A home that remembers [`SEEDED`] events: 9 MB.
 fn with_events() -> TestHome {
     let home = home();
+    remember(&home, SEEDED);
+    home
+}
+
+fn remember(home: &TestHome, count: u64) {
     let mut store = Store::open(&home.wemixvisor().join("state.db")).unwrap();
     let filled = store.write(|batch| {
-        for _ in 0..SEEDED {
+        for _ in 0..count {
             batch.event("node", "seeded", &json!({"text": "x".repeat(BYTES)}))?;
         }
         Ok(())
     });
     filled.unwrap();
-    home
 }
 
 /// The most memory that a process has had, in MB.
@@ -127,5 +131,29 @@ fn g44_who_takes_events_slowly_has_them_all_once_and_in_order() {
     // And they hear what happens then.
     home.schedule("v2", 1_000_000);
     assert_eq!(stream.until("upgrade_scheduled")["seq"], talk.until("upgrade_scheduled")["seq"]);
+    assert_eq!(supervisor.stop(), 0);
+}
+
+#[test]
+fn g44_what_is_not_kept_any_more_is_said_to_be_missing() {
+    let home = home();
+    remember(&home, 10_500);
+    let door = with_door(&home);
+    let supervisor = started(&home, door);
+    let page = |since: &str| door.get(&format!("/api/v1/events?limit=1{since}")).json();
+    let oldest = page("")["events"][0]["seq"].as_u64().unwrap();
+    assert!(oldest > 500, "{oldest}");
+    for (since, gap) in [
+        (String::new(), false),
+        ("&since=0".into(), true),
+        (format!("&since={}", oldest - 2), true),
+        (format!("&since={}", oldest + 100), false),
+        ("&since=1000000".into(), true),
+    ] {
+        assert_eq!(page(&since)["gap"], gap, "{since}");
+    }
+    let mut stream = door.stream("/api/v1/events?since=5", &[]);
+    assert_eq!(stream.until("gap")["data"]["since"], 5);
+    stream.until("snapshot");
     assert_eq!(supervisor.stop(), 0);
 }
