@@ -7,13 +7,14 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use toml_edit::{DocumentMut, Item, Table};
 use wemixvisor_core::near::{did_you_mean, near};
@@ -41,7 +42,32 @@ static CHANGING: Mutex<()> = Mutex::new(());
 pub(super) struct Changes {
     /// New values by key, such as `node.max_restarts`; `null` takes a key out of the file.
     #[schema(value_type = SettingValues)]
+    #[serde(deserialize_with = "each_once")]
     settings: Map<String, Value>,
+}
+
+/// An object in which no key stands twice: of two values none is meant more than the other.
+fn each_once<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D::Error> {
+    struct EachOnce;
+    impl<'de> Visitor<'de> for EachOnce {
+        type Value = Map<String, Value>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("settings and their values")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+            let mut found = Map::new();
+            while let Some((key, value)) = object.next_entry::<String, Value>()? {
+                if found.contains_key(&key) {
+                    return Err(A::Error::custom(format_args!("the key {key:?} stands twice")));
+                }
+                found.insert(key, value);
+            }
+            Ok(found)
+        }
+    }
+    from.deserialize_map(EachOnce)
 }
 
 /// The settings, and where each comes from.
@@ -56,7 +82,7 @@ pub(super) struct Changes {
 pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>, ApiError> {
     let configuration = api.place.configuration.clone();
     let settings = apart(move || {
-        let resolved = (configuration.read)(None).map_err(invalid)?;
+        let resolved = (configuration.read)(None).map_err(|errors| ApiError::invalid(errors.join("; ")))?;
         Ok(wire::Settings::of(&configuration.file, &resolved))
     });
     Ok(Json(settings.await?))
@@ -199,11 +225,13 @@ fn prepare(configuration: &Configuration, changes: &Map<String, Value>) -> Resul
             Err(what) => wrong.push(what),
         }
     }
-    if !wrong.is_empty() {
-        return Err(invalid(wrong));
-    }
     let text = document.to_string();
-    let after = (configuration.read)(Some(text.clone())).map_err(invalid)?;
+    let after = match (configuration.read)(Some(text.clone())) {
+        Ok(after) if wrong.is_empty() => after,
+        Ok(_) => return Err(invalid(wrong)),
+        // What is wrong with the others is said as well: all of it at once.
+        Err(errors) => return Err(invalid(wrong.into_iter().chain(errors).collect())),
+    };
     let changed = wire::Changed::of(&configuration.file, &before, &after, changes.keys());
     Ok(Prepared { before: present, text, changed })
 }
@@ -368,6 +396,17 @@ mod tests {
         for value in [json!(-1), json!(1.5), json!({}), json!([1])] {
             assert!(item("node.max_restarts", &value).is_err(), "{value}");
         }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused() {
+        let read = |text: &'static str| read(Ok(Bytes::from_static(text.as_bytes())));
+        assert_eq!(read(r#"{"settings": {"a": 1, "b": null}}"#).unwrap().len(), 2);
+        for text in [r#"{"settings": {"a": 1, "a": 2}}"#, r#"{"settings": {"a": 1}, "settings": {}}"#] {
+            assert_eq!(read(text).unwrap_err().body().code, "invalid", "{text}");
+        }
+        let said = read(r#"{"settings": {"a": 1, "a": 1}}"#).unwrap_err().body().error;
+        assert!(said.contains(r#"the key "a" stands twice"#), "{said}");
     }
 
     #[test]

@@ -101,7 +101,18 @@ fn g46_settings_are_changed_through_the_api_and_what_guards_is_not() {
             assert!(answer.body.contains(words), "{settings}: {}", answer.body);
         }
     }
+    let all =
+        send("POST", "/api/v1/config/validate", json!({"node.kill": "x", "upgrade.late": "y", "nope": 1}));
+    for key in ["node.kill", "upgrade.late", "nope"] {
+        assert!(all.status == 400 && all.body.contains(key), "{key}: {}", all.body);
+    }
+    let twice = r#"{"settings": {"node.max_restarts": 1, "node.max_restarts": 2}}"#;
+    assert!(door.ask("PUT", "/api/v1/config", &[], twice).body.contains("stands twice"));
     assert_eq!(fs::read_to_string(&file).unwrap(), present, "nothing was changed");
+    fs::write(&file, "node.kill = 'x'\n").unwrap();
+    let broken = door.get("/api/v1/config");
+    assert!(broken.status == 400 && !broken.body.contains("nothing was changed"), "{broken:?}");
+    fs::write(&file, &present).unwrap();
     assert_eq!(send("PUT", "/api/v1/config", json!({"node.max_restarts": null})).status, 200);
     assert!(setting("node.max_restarts")["origin"].as_str().unwrap().contains("default"));
     assert_eq!(setting("api.listen")["changeable"], false);
