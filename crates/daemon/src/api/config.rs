@@ -4,14 +4,17 @@
 //! like a change by hand. What guards the API itself, what the supervisor executes, and where everything lies is not
 //! changed from here: a stolen token must not become a program that runs.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::{fmt, fs, io};
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use toml_edit::{DocumentMut, Item, Table};
 use wemixvisor_core::near::{did_you_mean, near};
@@ -24,8 +27,11 @@ use super::{Api, wire};
 use crate::configuration::Configuration;
 use crate::preparing::said;
 
-/// The settings file is for the same user.
-const FILE_MODE: u32 = 0o600;
+/// A new settings file is for the same user.
+const NEW_MODE: u32 = 0o600;
+
+/// A change is prepared so often when the file is changed by others meanwhile.
+const TRIES: usize = 3;
 
 /// One change at a time: each of them reads the file and writes it.
 static CHANGING: Mutex<()> = Mutex::new(());
@@ -36,7 +42,32 @@ static CHANGING: Mutex<()> = Mutex::new(());
 pub(super) struct Changes {
     /// New values by key, such as `node.max_restarts`; `null` takes a key out of the file.
     #[schema(value_type = SettingValues)]
+    #[serde(deserialize_with = "each_once")]
     settings: Map<String, Value>,
+}
+
+/// An object in which no key stands twice: of two values none is meant more than the other.
+fn each_once<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D::Error> {
+    struct EachOnce;
+    impl<'de> Visitor<'de> for EachOnce {
+        type Value = Map<String, Value>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("settings and their values")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+            let mut found = Map::new();
+            while let Some((key, value)) = object.next_entry::<String, Value>()? {
+                if found.contains_key(&key) {
+                    return Err(A::Error::custom(format_args!("the key {key:?} stands twice")));
+                }
+                found.insert(key, value);
+            }
+            Ok(found)
+        }
+    }
+    from.deserialize_map(EachOnce)
 }
 
 /// The settings, and where each comes from.
@@ -51,7 +82,7 @@ pub(super) struct Changes {
 pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>, ApiError> {
     let configuration = api.place.configuration.clone();
     let settings = apart(move || {
-        let resolved = (configuration.read)(None).map_err(invalid)?;
+        let resolved = (configuration.read)(None).map_err(|errors| ApiError::invalid(errors.join("; ")))?;
         Ok(wire::Settings::of(&configuration.file, &resolved))
     });
     Ok(Json(settings.await?))
@@ -73,7 +104,7 @@ pub(super) async fn validate(
 ) -> Result<Json<wire::Changed>, ApiError> {
     let changes = read(body)?;
     let configuration = api.place.configuration.clone();
-    let work = apart(move || Ok(prepare(&configuration, &changes)?.1));
+    let work = apart(move || Ok(prepare(&configuration, &changes)?.changed));
     Ok(Json(work.await?))
 }
 
@@ -85,6 +116,7 @@ pub(super) async fn validate(
     responses(
         (status = 200, description = "What was changed, and when it takes effect.", body = wire::Changed),
         (status = 400, description = "It is not valid, with everything that is wrong. Nothing was changed."),
+        (status = 409, description = "Somebody else changes the file all the time. Nothing was changed."),
         (status = 413, description = "The body is too long."),
         (status = 500, description = "The file cannot be read or written. Nothing was changed."),
     )
@@ -97,10 +129,16 @@ pub(super) async fn change(
     let configuration = api.place.configuration.clone();
     let work = apart(move || {
         let _one = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
-        let (text, changed) = prepare(&configuration, &changes)?;
-        let written = durable::write_atomic(&configuration.file, text.as_bytes(), FILE_MODE);
-        written.map_err(|error| ApiError::failed(format!("nothing was changed: {}", said(&error))))?;
-        Ok(changed)
+        for _ in 0..TRIES {
+            let prepared = prepare(&configuration, &changes)?;
+            if replace(&configuration.file, &prepared)? {
+                return Ok(prepared.changed);
+            }
+        }
+        let file = configuration.file.display();
+        Err(ApiError::conflict(format!(
+            "nothing was changed: {file} is being changed by somebody else; try again"
+        )))
     });
     let changed = work.await?;
     api.asked.settings_changed().await?;
@@ -126,21 +164,60 @@ fn read(body: Result<Bytes, BytesRejection>) -> Result<Map<String, Value>, ApiEr
     Ok(changes.settings)
 }
 
-/// The file's text with the changes, valid together with all other layers, and what that means.
-fn prepare(
-    configuration: &Configuration,
-    changes: &Map<String, Value>,
-) -> Result<(String, wire::Changed), ApiError> {
-    let before = (configuration.read)(None).map_err(invalid)?;
-    let present = match std::fs::read_to_string(&configuration.file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => {
-            return Err(ApiError::failed(format!("cannot read {}: {error}", configuration.file.display())));
+/// A change that can be made.
+struct Prepared {
+    /// What the file holds; `None` when there is none.
+    before: Option<String>,
+    /// The same with the changes, valid together with all other layers.
+    text: String,
+    /// What that means.
+    changed: wire::Changed,
+}
+
+/// The file's text; `None` when there is none. A link is followed.
+fn text_of(file: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !file.is_symlink() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the file was replaced: it is not when it no longer holds what it did. A file that is a link stays one:
+/// what it points to is replaced, and keeps its mode and its owner.
+fn replace(file: &Path, prepared: &Prepared) -> Result<bool, ApiError> {
+    let failed =
+        |error: &dyn std::error::Error| ApiError::failed(format!("nothing was changed: {}", said(error)));
+    let (real, mode, owner) = match fs::metadata(file) {
+        Ok(data) => {
+            let real = fs::canonicalize(file).map_err(|error| failed(&error))?;
+            (real, data.permissions().mode() & 0o7777, Some((data.uid(), data.gid())))
         }
+        Err(_) => (file.to_owned(), NEW_MODE, None),
     };
-    let mut document: DocumentMut =
-        present.parse().map_err(|error: toml_edit::TomlError| ApiError::failed(error.to_string()))?;
+    let unchanged = || text_of(file).is_ok_and(|now| now == prepared.before);
+    let written = durable::write_atomic_if(&real, prepared.text.as_bytes(), mode, unchanged);
+    if !written.map_err(|error| failed(&error))? {
+        return Ok(false);
+    }
+    if let Some((user, group)) = owner {
+        // Only root can give a file away; for anybody else it is their own already, but for the group perhaps.
+        let _ = chown(&real, Some(user), Some(group));
+    }
+    Ok(true)
+}
+
+/// What is to be written, or everything that is wrong.
+fn prepare(configuration: &Configuration, changes: &Map<String, Value>) -> Result<Prepared, ApiError> {
+    let before = (configuration.read)(None).map_err(invalid)?;
+    let present = text_of(&configuration.file).map_err(|error| {
+        ApiError::failed(format!("cannot read {}: {error}", configuration.file.display()))
+    })?;
+    let mut document: DocumentMut = present
+        .as_deref()
+        .unwrap_or_default()
+        .parse()
+        .map_err(|error: toml_edit::TomlError| ApiError::failed(error.to_string()))?;
     let mut wrong = Vec::new();
     for (key, value) in changes {
         match changeable(key).and_then(|setting| Ok((setting, item(key, value)?))) {
@@ -148,13 +225,15 @@ fn prepare(
             Err(what) => wrong.push(what),
         }
     }
-    if !wrong.is_empty() {
-        return Err(invalid(wrong));
-    }
     let text = document.to_string();
-    let after = (configuration.read)(Some(text.clone())).map_err(invalid)?;
+    let after = match (configuration.read)(Some(text.clone())) {
+        Ok(after) if wrong.is_empty() => after,
+        Ok(_) => return Err(invalid(wrong)),
+        // What is wrong with the others is said as well: all of it at once.
+        Err(errors) => return Err(invalid(wrong.into_iter().chain(errors).collect())),
+    };
     let changed = wire::Changed::of(&configuration.file, &before, &after, changes.keys());
-    Ok((text, changed))
+    Ok(Prepared { before: present, text, changed })
 }
 
 fn invalid(errors: Vec<String>) -> ApiError {
@@ -317,5 +396,40 @@ mod tests {
         for value in [json!(-1), json!(1.5), json!({}), json!([1])] {
             assert!(item("node.max_restarts", &value).is_err(), "{value}");
         }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused() {
+        let read = |text: &'static str| read(Ok(Bytes::from_static(text.as_bytes())));
+        assert_eq!(read(r#"{"settings": {"a": 1, "b": null}}"#).unwrap().len(), 2);
+        for text in [r#"{"settings": {"a": 1, "a": 2}}"#, r#"{"settings": {"a": 1}, "settings": {}}"#] {
+            assert_eq!(read(text).unwrap_err().body().code, "invalid", "{text}");
+        }
+        let said = read(r#"{"settings": {"a": 1, "a": 1}}"#).unwrap_err().body().error;
+        assert!(said.contains(r#"the key "a" stands twice"#), "{said}");
+    }
+
+    #[test]
+    fn a_file_that_is_a_link_stays_one_and_what_others_write_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, real) = (dir.path().join("config.toml"), dir.path().join("c.toml"));
+        let prepared = |before: Option<&str>, text: &str| {
+            let changed = wire::Changed { file: String::new(), changes: Vec::new() };
+            Prepared { before: before.map(str::to_owned), text: text.into(), changed }
+        };
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert!(replace(&file, &prepared(None, "a")).unwrap());
+        assert_eq!((mode(&file), fs::read_to_string(&file).unwrap().as_str()), (0o600, "a"));
+        fs::rename(&file, &real).unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("c.toml", &file).unwrap();
+        assert!(replace(&file, &prepared(Some("a"), "b")).unwrap());
+        assert!(file.is_symlink());
+        assert_eq!((mode(&real), fs::read_to_string(&real).unwrap().as_str()), (0o640, "b"));
+        for before in [None, Some("a")] {
+            assert!(!replace(&file, &prepared(before, "c")).unwrap(), "it holds something else by now");
+        }
+        fs::remove_file(&real).unwrap();
+        assert!(text_of(&file).is_err(), "a link to nothing is not taken for no file");
     }
 }

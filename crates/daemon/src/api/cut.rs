@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
+use super::room::Seat;
+
 /// Cuts a connection; cancelled as well when the connection has ended by itself.
 #[derive(Debug, Clone)]
 pub(super) struct Cut(pub(super) CancellationToken);
@@ -16,14 +18,15 @@ pub(super) struct Cuttable<S> {
     stream: S,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _ended: DropGuard,
+    _seat: Seat,
 }
 
 impl<S> Cuttable<S> {
-    /// The connection, and what cuts it.
-    pub(super) fn new(stream: S) -> (Self, Cut) {
+    /// The connection at this place, and what cuts it.
+    pub(super) fn new(stream: S, seat: Seat) -> (Self, Cut) {
         let cut = CancellationToken::new();
         let is_cut = Box::pin(cut.clone().cancelled_owned());
-        (Self { stream, is_cut, _ended: cut.clone().drop_guard() }, Cut(cut))
+        (Self { stream, is_cut, _ended: cut.clone().drop_guard(), _seat: seat }, Cut(cut))
     }
 
     fn is_cut(&mut self, context: &mut Context<'_>) -> bool {

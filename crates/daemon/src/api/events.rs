@@ -45,7 +45,7 @@ fn usual() -> usize {
 
 /// What happened, by sequence number; or what happens, as a stream.
 ///
-/// To miss nothing, ask on with `since` = `last` of the answer before. With `Accept: text/event-stream` it is a stream of
+/// To miss nothing, ask on with `since` = `last` of the answer before; `gap` says that something was missed. With `Accept: text/event-stream` it is a stream of
 /// server-sent events that does not end; it goes on where a client left off, by `since` or `Last-Event-ID`.
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "events", operation_id = "events", params(Page),
@@ -70,16 +70,20 @@ pub(super) async fn events(
         let seen = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
         return stream(&api, topics, seen.or(since)).await;
     }
-    let since = since.unwrap_or(0);
-    let found = api.asked.events_since(since, limit.clamp(1, MAX_EVENTS)).await?;
-    let last = match found.last() {
-        Some(event) => event.seq,
-        // A number that there is not yet would be waited for in vain, and what comes before it be missed.
-        None if since > 0 => since.min(api.asked.newest_event().await?),
-        None => since,
+    let after = since.unwrap_or(0);
+    let found = api.asked.events_since(after, limit.clamp(1, MAX_EVENTS)).await?;
+    let (last, is_beyond) = match found.last() {
+        Some(event) => (event.seq, false),
+        None => {
+            let newest = api.asked.newest_event().await?;
+            // A number that there is not yet would be waited for in vain, and what comes before it be missed.
+            (after.min(newest), after > newest)
+        }
     };
+    // Who names no number wants what there is.
+    let gap = since.is_some() && (is_beyond || found.first().is_some_and(|first| first.seq != after + 1));
     let wanted = found.iter().filter(|event| topics.contains(Topic::of_event(&event.topic)));
-    Ok(Json(wire::Events { events: wanted.map(wire::Event::of).collect(), last }).into_response())
+    Ok(Json(wire::Events { events: wanted.map(wire::Event::of).collect(), last, gap }).into_response())
 }
 
 async fn stream(api: &Api, topics: Topics, since: Option<u64>) -> Result<Response, ApiError> {
@@ -93,5 +97,5 @@ async fn stream(api: &Api, topics: Topics, since: Option<u64>) -> Result<Respons
         Some(since) => shown.go_on(api, topics, since).await?,
         None => shown.begin(api, topics).await?,
     };
-    Ok(sse::response(Stream::of_events(listener, lines, shown, first)))
+    Ok(sse::response(Stream::of_events(api.clone(), listener, lines, shown, first)))
 }

@@ -9,6 +9,12 @@ use super::topic::Topic;
 use super::wire::{self, Moment};
 use crate::handle::{HeadMoved, RecordedEvent};
 
+/// The longest frame, in bytes. The largest there are hold the whole plan file twice, which has 1 MiB at most.
+pub(crate) const MAX_FRAME: usize = 4 * 1024 * 1024;
+
+/// What a client hears to which a frame cannot be sent.
+pub(crate) const TOO_LARGE: &str = "what is to be told is longer than 4 MiB; ask for it over HTTP";
+
 /// One event on its way to subscribers.
 #[derive(Debug)]
 pub(crate) struct Frame {
@@ -34,6 +40,11 @@ impl Frame {
         let text = Text { r#type: kind, topic: topic.as_str(), data, timestamp, seq };
         let text = serde_json::to_string(&text).unwrap_or_default().into();
         Self { topic, kind: kind.into(), seq, durable, text }
+    }
+
+    /// Whether it is short enough to be sent.
+    pub(crate) fn fits(&self) -> bool {
+        self.text.len() <= MAX_FRAME
     }
 
     /// A recorded event.
@@ -81,5 +92,17 @@ impl Frame {
             Topic::Logs => json!({"lines": []}),
         };
         Self::passing(topic, "snapshot", &data, last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_measured_as_it_is_sent() {
+        let frame = |length| Frame::passing(Topic::Node, "x", &json!("x".repeat(length)), 0);
+        assert!(frame(MAX_FRAME - 200).fits());
+        assert!(!frame(MAX_FRAME).fits());
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, MutexGuard, broadcast};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use wemixvisor_host::output::Follow;
@@ -55,6 +55,8 @@ struct Shared {
     listeners: AtomicUsize,
     /// Whether the pumps run.
     running: Mutex<Running>,
+    /// Who reads a page of a replay.
+    reading: Mutex<()>,
     over: CancellationToken,
 }
 
@@ -90,6 +92,7 @@ impl Hub {
             last: AtomicU64::new(0),
             listeners: AtomicUsize::new(0),
             running: Mutex::default(),
+            reading: Mutex::default(),
             over,
         }))
     }
@@ -103,6 +106,11 @@ impl Hub {
     /// before this was asked.
     pub(crate) fn last(&self) -> u64 {
         self.0.last.load(Ordering::Acquire)
+    }
+
+    /// Waits until nobody else reads events to replay them.
+    pub(crate) async fn turn_to_read(&self) -> MutexGuard<'_, ()> {
+        self.0.reading.lock().await
     }
 
     /// Listens from now on.
@@ -226,7 +234,7 @@ impl Hub {
                 () = self.0.over.cancelled() => return,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     due = None;
-                    let (lines, skipped) = cut.give(MAX_LINES);
+                    let (lines, skipped) = cut.give(MAX_LINES, logs::FRAME_BYTES);
                     let _ = self.0.lines.send(Arc::new(Frame::lines(&lines, skipped, self.last())));
                     if self.nobody_listens(|running| &mut running.lines, &self.0.lines).await {
                         return;

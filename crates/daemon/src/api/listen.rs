@@ -18,7 +18,6 @@ use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -31,6 +30,7 @@ use wemixvisor_core::settings;
 
 use super::cut::Cuttable;
 use super::guard::{Guard, Peer, guard};
+use super::room::{Room, Seat};
 use super::tokens::TokenFile;
 use super::{Api, router};
 use crate::preparing::said;
@@ -171,7 +171,7 @@ impl Bound {
 
     /// Answers until it is over.
     pub(crate) async fn serve(mut self, routes: Router, share: Share, over: CancellationToken) {
-        let room = Arc::new(Semaphore::new(share.connections()));
+        let room = Room::of(share.connections());
         loop {
             let (stream, peer) = tokio::select! {
                 accepted = self.listener.accept() => match accepted {
@@ -184,15 +184,12 @@ impl Bound {
                 },
                 () = over.cancelled() => return,
             };
-            let Ok(place) = room.clone().try_acquire_owned() else { continue };
+            let Some(seat) = room.try_seat() else { continue };
             let _ = stream.set_nodelay(true);
             let _ = set_tcp_user_timeout(&stream, UNREAD_LIMIT_MS);
             let acceptor = self.tls.as_mut().map(Tls::acceptor);
             let (routes, over) = (routes.clone(), over.clone());
-            tokio::spawn(async move {
-                let _place = place;
-                greet_and_answer(stream, Peer(peer), acceptor, routes, over).await;
-            });
+            tokio::spawn(greet_and_answer(stream, Peer(peer), acceptor, seat, routes, over));
         }
     }
 }
@@ -201,31 +198,34 @@ async fn greet_and_answer(
     stream: TcpStream,
     peer: Peer,
     acceptor: Option<TlsAcceptor>,
+    seat: Seat,
     routes: Router,
     over: CancellationToken,
 ) {
     match acceptor {
-        None => answer(stream, Some(peer), routes, over).await,
+        None => answer(stream, Some(peer), seat, routes, over).await,
         Some(acceptor) => {
             // Whoever does not speak TLS is gone again.
             if let Ok(Ok(stream)) = timeout(GREETING_LIMIT, acceptor.accept(stream)).await {
-                answer(stream, Some(peer), routes, over).await;
+                answer(stream, Some(peer), seat, routes, over).await;
             }
         }
     }
 }
 
-/// Answers on one connection.
+/// Answers on one connection. Its place is taken until it is gone, also by a WebSocket, which goes on after this.
 pub(crate) async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Option<Peer>,
+    seat: Seat,
     routes: Router,
     over: CancellationToken,
 ) {
-    let (stream, cut) = Cuttable::new(stream);
+    let (stream, cut) = Cuttable::new(stream, seat.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(cut.clone());
+        request.extensions_mut().insert(seat.clone());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
@@ -330,7 +330,13 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(1024);
         let routes = Router::new().fallback(async || "served");
         let begun = tokio::time::Instant::now();
-        let answering = tokio::spawn(answer(server, None, routes, CancellationToken::new()));
+        let answering = tokio::spawn(answer(
+            server,
+            None,
+            Room::of(1).try_seat().unwrap(),
+            routes,
+            CancellationToken::new(),
+        ));
         let mut said = String::new();
         for byte in text.bytes() {
             if client.write_all(&[byte]).await.is_err() {

@@ -23,6 +23,15 @@ const MAX_LINES: usize = 1000;
 /// The longest line that is shown, in bytes; of a longer one the beginning.
 const MAX_LINE: usize = 4096;
 
+/// The most bytes of lines in one answer, as JSON: 1000 of the longest lines, where little in them has to be escaped.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// The same for the first frame of a stream of lines.
+const FIRST_BYTES: usize = 1024 * 1024;
+
+/// The same for a frame of the event stream: 256 of them wait for slow clients.
+pub(super) const FRAME_BYTES: usize = 64 * 1024;
+
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +59,7 @@ pub(super) async fn logs(
     State(api): State<Api>,
     Params(Tail { tail }): Params<Tail>,
 ) -> Result<Json<wire::NodeLog>, ApiError> {
-    let lines = last_lines(&api, tail.clamp(1, MAX_LINES)).await?;
+    let (lines, _) = last_lines(&api, tail.clamp(1, MAX_LINES), ANSWER_BYTES).await?;
     Ok(Json(wire::NodeLog { path: api.place.log.display().to_string(), lines }))
 }
 
@@ -73,22 +82,26 @@ pub(super) async fn stream(
     // Listened to before it is read: what comes in between is in both rather than in none.
     let listener = api.hub.join().await?;
     let lines = api.hub.lines().await;
-    let before = last_lines(&api, tail.min(MAX_LINES)).await?;
-    let first = Frame::lines(&before, 0, api.hub.last());
-    Ok(sse::response(Stream::of_lines(listener, lines, first)))
+    let (before, skipped) = last_lines(&api, tail.min(MAX_LINES), FIRST_BYTES).await?;
+    let first = Frame::lines(&before, skipped, api.hub.last());
+    Ok(sse::response(Stream::of_lines(api, listener, lines, first)))
 }
 
-/// The last lines that were written so far.
-pub(super) async fn last_lines(api: &Api, count: usize) -> Result<Vec<String>, ApiError> {
+/// The last lines that were written so far, as [`Lines::give`] has them.
+pub(super) async fn last_lines(
+    api: &Api,
+    count: usize,
+    bytes: usize,
+) -> Result<(Vec<String>, usize), ApiError> {
     let log = api.place.log.clone();
     let read = tokio::task::spawn_blocking(move || tail(&log, count)).await;
-    let bytes = read.map_err(std::io::Error::other).and_then(|read| read).map_err(|error| {
+    let text = read.map_err(std::io::Error::other).and_then(|read| read).map_err(|error| {
         ApiError::failed(format!("cannot read {}: {}", api.place.log.display(), said(&error)))
     })?;
     let mut lines = Lines::default();
-    lines.take(&bytes);
+    lines.take(&text);
     lines.end();
-    Ok(lines.give(count).0)
+    Ok(lines.give(count, bytes))
 }
 
 /// Bytes, cut into lines.
@@ -132,12 +145,32 @@ impl Lines {
         !self.whole.is_empty()
     }
 
-    /// The last whole lines, at most `count`, and how many came before them and are left out.
-    pub(super) fn give(&mut self, count: usize) -> (Vec<String>, usize) {
-        let extra = self.whole.len().saturating_sub(count);
+    /// The last whole lines, at most `count` and, as JSON, at most so many bytes; and how many came before them and
+    /// are left out.
+    pub(super) fn give(&mut self, count: usize, bytes: usize) -> (Vec<String>, usize) {
+        let mut room = bytes;
+        let fits = |line: &&String| match room.checked_sub(json_length(line)) {
+            Some(left) => {
+                room = left;
+                true
+            }
+            None => false,
+        };
+        let given = self.whole.iter().rev().take(count).take_while(fits).count();
+        let extra = self.whole.len() - given;
         let skipped = std::mem::take(&mut self.skipped) + extra;
         (self.whole.drain(..).skip(extra).collect(), skipped)
     }
+}
+
+/// How many bytes a text is in a list of JSON, or a few more.
+fn json_length(text: &str) -> usize {
+    let escaped = |byte| match byte {
+        b'"' | b'\\' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum::<usize>() + 3
 }
 
 #[cfg(test)]
@@ -150,21 +183,36 @@ mod tests {
         lines.take(b"on");
         assert!(!lines.has_any());
         lines.take(b"e\r\ntwo\n\nth");
-        assert_eq!(lines.give(10), (vec!["one".into(), "two".into(), String::new()], 0));
+        assert_eq!(lines.give(10, FRAME_BYTES), (vec!["one".into(), "two".into(), String::new()], 0));
         lines.take(b"ree");
         lines.end();
-        assert_eq!(lines.give(10), (vec!["three".into()], 0));
-        assert_eq!(lines.give(10), (vec![], 0));
+        assert_eq!(lines.give(10, FRAME_BYTES), (vec!["three".into()], 0));
+        assert_eq!(lines.give(10, FRAME_BYTES), (vec![], 0));
     }
 
     #[test]
     fn of_too_many_the_last_are_given_and_the_others_counted() {
         let mut lines = Lines::default();
         lines.take("x\n".repeat(MAX_LINES + 5).as_bytes());
-        let (given, skipped) = lines.give(10);
+        let (given, skipped) = lines.give(10, FRAME_BYTES);
         assert_eq!((given.len(), skipped), (10, MAX_LINES - 5));
         lines.take("y".repeat(MAX_LINE * 3).as_bytes());
         lines.take(b"\n");
-        assert_eq!(lines.give(1).0[0].len(), MAX_LINE);
+        assert_eq!(lines.give(1, FRAME_BYTES).0[0].len(), MAX_LINE);
+    }
+
+    #[test]
+    fn what_the_bytes_become_as_json_is_what_counts() {
+        for byte in [b'x', 1, 0xff, b'"'] {
+            let mut lines = Lines::default();
+            for _ in 0..200 {
+                lines.take(&[byte; MAX_LINE]);
+                lines.take(b"\n");
+            }
+            let (given, skipped) = lines.give(200, FRAME_BYTES);
+            let length = serde_json::to_string(&given).unwrap().len();
+            assert!(length <= FRAME_BYTES && length > FRAME_BYTES / 2, "{byte}: {length}");
+            assert_eq!(given.len() + skipped, 200);
+        }
     }
 }

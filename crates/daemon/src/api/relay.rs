@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::header::{AUTHORIZATION, HOST, VIA};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
@@ -22,6 +22,7 @@ use wemixvisor_host::home::Home;
 use super::error::ApiError;
 use super::guard::{Guard, guard};
 use super::listen::{Bound, ListenError, Share};
+use super::room::BESIDE;
 use super::supervised::Supervised;
 use super::tokens::TokenFile;
 use super::{Api, Place, router};
@@ -112,6 +113,7 @@ async fn pass(stream: UnixStream, mut request: Request) -> Result<Response, hype
     *request.uri_mut() = path.parse::<Uri>().unwrap_or_default();
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::from_static("localhost"));
+    headers.insert(VIA, HeaderValue::from_static(BESIDE));
     // Looked at here; the supervisor knows who asks by the socket.
     headers.remove(AUTHORIZATION);
     headers.remove("x-api-key");

@@ -10,12 +10,13 @@ use axum::http::header::ACCEPT;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::Api;
 use super::error::ApiError;
-use super::frame::Frame;
+use super::frame::{Frame, TOO_LARGE};
 use super::hub::Listener;
 use super::shown::Shown;
 use super::topic::Topic;
@@ -44,6 +45,7 @@ pub(super) fn accepted(headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// A stream to one client.
 pub(super) struct Stream {
+    api: Api,
     listener: Listener,
     lines: Option<broadcast::Receiver<Arc<Frame>>>,
     shown: Shown,
@@ -52,45 +54,76 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Events: `first`, then those that `shown` lets pass.
+    /// Events: `first`, then what `shown` has to replay, then those that it lets pass.
     pub(super) fn of_events(
+        api: Api,
         listener: Listener,
         lines: Option<broadcast::Receiver<Arc<Frame>>>,
         shown: Shown,
         first: Vec<Arc<Frame>>,
     ) -> Self {
-        Self { listener, lines, shown, first: first.into(), ended: false }
+        Self { api, listener, lines, shown, first: first.into(), ended: false }
     }
 
     /// The node's output: `first`, then what is written.
-    pub(super) fn of_lines(listener: Listener, lines: broadcast::Receiver<Arc<Frame>>, first: Frame) -> Self {
+    pub(super) fn of_lines(
+        api: Api,
+        listener: Listener,
+        lines: broadcast::Receiver<Arc<Frame>>,
+        first: Frame,
+    ) -> Self {
         let first = VecDeque::from([Arc::new(first)]);
         let shown = Shown::of([Topic::Logs].into_iter().collect());
-        Self { listener, lines: Some(lines), shown, first, ended: false }
+        Self { api, listener, lines: Some(lines), shown, first, ended: false }
     }
 
     async fn next(&mut self) -> Option<Arc<Frame>> {
-        if let Some(frame) = self.first.pop_front() {
-            return Some(frame);
-        }
-        while !self.ended {
+        loop {
+            if let Some(frame) = self.first.pop_front() {
+                return Some(self.fitting(frame));
+            }
+            if self.ended || self.listener.over.is_cancelled() {
+                return None;
+            }
+            if self.shown.replays() {
+                self.shown.let_go(&mut [Some(&mut self.listener.frames), self.lines.as_mut()]);
+                match self.shown.next_page(&self.api).await {
+                    Ok(frames) => self.first = frames.into(),
+                    Err(error) => return Some(self.last_word(&json!(error.body()))),
+                }
+                continue;
+            }
             let frame = tokio::select! {
                 frame = self.listener.frames.recv() => frame,
                 frame = next_lines(&mut self.lines) => frame,
                 () = self.listener.over.cancelled() => Err(RecvError::Closed),
             };
             match frame {
-                Ok(frame) if self.shown.lets_pass(&frame) => return Some(frame),
+                Ok(frame) if self.shown.lets_pass(&frame) => return Some(self.fitting(frame)),
                 Ok(_) => {}
                 Err(RecvError::Closed) => self.ended = true,
                 Err(RecvError::Lagged(_)) => {
-                    self.ended = true;
                     let data = json!({"error": super::ws::TOO_SLOW, "code": "too_slow"});
-                    return Some(Arc::new(Frame::passing(Topic::System, "error", &data, 0)));
+                    return Some(self.last_word(&data));
                 }
             }
         }
-        None
+    }
+
+    /// The frame, or why the stream ends here.
+    fn fitting(&mut self, frame: Arc<Frame>) -> Arc<Frame> {
+        if frame.fits() {
+            return frame;
+        }
+        self.first.clear();
+        self.last_word(&json!({"error": TOO_LARGE, "code": "too_large"}))
+    }
+
+    /// Why the stream ends here.
+    fn last_word(&mut self, data: &Value) -> Arc<Frame> {
+        self.ended = true;
+        // With the last number that this client was given: it comes back with that.
+        Arc::new(Frame::passing(Topic::System, "error", data, self.shown.told()))
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::error::ApiError;
-use super::frame::Frame;
+use super::frame::{Frame, MAX_FRAME, TOO_LARGE};
 use super::hub::Listener;
 use super::shown::Shown;
 use super::sse::next_lines;
@@ -31,8 +31,9 @@ const MAX_MESSAGE: usize = 16 * 1024;
 /// The library's buffer for reading; clients say little.
 const READ_BUFFER: usize = 4 * 1024;
 
-/// What the library keeps for a client that does not read, in bytes, beyond the message that is being written.
-const MAX_WRITE_BUFFER: usize = 1024 * 1024;
+/// What the library keeps for a client that does not read, in bytes: a frame, whatever its size, and what may lie
+/// before it. The room is taken only as it is needed.
+const MAX_WRITE_BUFFER: usize = MAX_FRAME + 1024 * 1024;
 
 /// A client is asked so often whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -62,6 +63,7 @@ pub(super) const TOO_SLOW: &str =
 /// Close codes of RFC 6455.
 const GOING_AWAY: u16 = 1001;
 const POLICY: u16 = 1008;
+const TOO_BIG: u16 = 1009;
 const TRY_AGAIN_LATER: u16 = 1013;
 
 #[derive(Debug, Deserialize)]
@@ -78,6 +80,9 @@ struct Over {
     code: u16,
     reason: &'static str,
 }
+
+/// The end of all conversations.
+const ENDS: Over = Over { code: GOING_AWAY, reason: "the supervisor ends, or its API is set up anew" };
 
 /// Events over a WebSocket.
 ///
@@ -147,6 +152,14 @@ impl Client {
         let mut pings = interval_at(heard + PING_EVERY, PING_EVERY);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.shown.replays() {
+                if let Err(end) = self.replay_on(&mut listener, lines.as_mut()).await {
+                    return end;
+                }
+                // It has not been listened to meanwhile, and takes what it is sent.
+                heard = Instant::now();
+                continue;
+            }
             let said = tokio::select! {
                 frame = listener.frames.recv() => self.pass_on(frame, Some(&mut listener.frames)).await,
                 frame = next_lines(&mut lines) => self.pass_on(frame, lines.as_mut()).await,
@@ -165,13 +178,42 @@ impl Client {
                         self.send(Message::Ping(axum::body::Bytes::new())).await
                     }
                 }
-                () = listener.over.cancelled() => {
-                    Err(Some(Over { code: GOING_AWAY, reason: "the supervisor ends, or its API is set up anew" }))
-                }
+                () = listener.over.cancelled() => Err(Some(ENDS)),
             };
             if let Err(end) = said {
                 return end;
             }
+        }
+    }
+
+    /// Sends the next page of a replay; each frame has to be taken before the next. The client is not listened to
+    /// before the replay is over, and nothing else is told: its last number is the one to come back with.
+    async fn replay_on(
+        &mut self,
+        listener: &mut Listener,
+        lines: Option<&mut broadcast::Receiver<Arc<Frame>>>,
+    ) -> Result<(), End> {
+        self.shown.let_go(&mut [Some(&mut listener.frames), lines]);
+        let over = listener.over.clone();
+        let page = async {
+            match self.shown.next_page(&self.api).await {
+                Ok(frames) => {
+                    for frame in frames {
+                        self.text(frame.text.clone()).await?;
+                    }
+                    Ok(())
+                }
+                Err(error) => {
+                    let last =
+                        Frame::passing(Topic::System, "error", &json!(error.body()), self.shown.told());
+                    self.text(last.text).await?;
+                    Err(Some(Over { code: TRY_AGAIN_LATER, reason: "the events cannot be read" }))
+                }
+            }
+        };
+        tokio::select! {
+            done = page => done,
+            () = over.cancelled() => Err(Some(ENDS)),
         }
     }
 
@@ -185,6 +227,7 @@ impl Client {
         loop {
             match next {
                 Ok(frame) if self.shown.lets_pass(&frame) => {
+                    fits(&frame.text)?;
                     in_time(self.socket.feed(Message::Text(frame.text.clone()))).await?;
                 }
                 Ok(_) => {}
@@ -262,7 +305,10 @@ impl Client {
                     Some(since) => self.shown.go_on(&self.api, topics, since).await?,
                     None => self.shown.begin(&self.api, topics).await?,
                 };
-                let first = self.answer("subscribed", &json!({"topics": self.shown.topics().names()}));
+                // The number to come back with, and not the newest: what is replayed comes only now.
+                let last = said.since.map_or(self.api.hub.last(), |since| since.min(self.api.hub.last()));
+                let told = json!({"topics": self.shown.topics().with(topics).names()});
+                let first = Frame::passing(Topic::System, "subscribed", &told, last).text;
                 Ok(std::iter::once(first).chain(frames.iter().map(|frame| frame.text.clone())).collect())
             }
             "unsubscribe" => {
@@ -289,6 +335,7 @@ impl Client {
     }
 
     async fn text(&mut self, text: Utf8Bytes) -> Result<(), End> {
+        fits(&text)?;
         self.send(Message::Text(text)).await
     }
 
@@ -302,6 +349,14 @@ impl Client {
         let close = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
         // It may not read, or be gone.
         let _ = timeout(LAST_WORD, self.socket.send(close)).await;
+    }
+}
+
+/// The library has no room for a longer one, and would break off without a word.
+fn fits(text: &Utf8Bytes) -> Result<(), End> {
+    match text.len() <= MAX_FRAME {
+        true => Ok(()),
+        false => Err(Some(Over { code: TOO_BIG, reason: TOO_LARGE })),
     }
 }
 

@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use axum::middleware::from_fn;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use wemixvisor_host::home::Home;
 
 use crate::api::listen::{Share, answer};
+use crate::api::room::{Room, Seat, keep_places};
 use crate::api::{self, Api};
 pub use client::{Answer, Client, ClientError, Method};
 use place::Place;
@@ -51,20 +53,21 @@ pub fn bind(home: &Home) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers on the control socket until it is over; who has asked by then is still answered.
+/// Answers on the control socket until it is over; who has asked by then is still answered. Streams and the clients
+/// of `wemixvisor api` have half of the places: the others are for the commands.
 pub async fn serve(listener: UnixListener, api: Api, over: CancellationToken) {
-    let routes = api::router(api);
+    let routes = api::router(api).layer(from_fn(keep_places));
     let mut connections = JoinSet::new();
-    let room = Share::Control.connections();
+    let room = Room::of(Share::Control.connections());
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept(), if connections.len() < room => accepted,
+        let (accepted, seat) = tokio::select! {
+            (accepted, Some(seat)) = next(&listener, &room) => (accepted, seat),
             Some(_) = connections.join_next() => continue,
             () = over.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) if is_ours(&stream) => {
-                connections.spawn(answer(stream, None, routes.clone(), over.clone()));
+            Ok(stream) if is_ours(&stream) => {
+                connections.spawn(answer(stream, None, seat, routes.clone(), over.clone()));
             }
             // The permissions of the socket have kept everybody else out, unless somebody changed them.
             Ok(_) => tracing::warn!("a connection of another user to the control socket is refused"),
@@ -75,6 +78,12 @@ pub async fn serve(listener: UnixListener, api: Api, over: CancellationToken) {
         }
     }
     while connections.join_next().await.is_some() {}
+}
+
+/// The next connection, when there is a place for it.
+async fn next(listener: &UnixListener, room: &Room) -> (io::Result<UnixStream>, Option<Seat>) {
+    let seat = room.seat().await;
+    (listener.accept().await.map(|(stream, _)| stream), seat)
 }
 
 /// Whether the other end is of the same user, or root's.

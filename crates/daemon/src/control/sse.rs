@@ -3,8 +3,10 @@
 //! The format is that of the HTML standard, section 9.2: fields in lines, a blank line ends a message, a line that
 //! begins with a colon says nothing. What an unknown server sends is bounded: a message holds at most [`MAX`] bytes.
 
-/// The longest message, in bytes, its field names included: the server's pages of log lines are far below.
-pub(super) const MAX: usize = 4 * 1024 * 1024;
+use crate::api::frame::MAX_FRAME;
+
+/// The longest message, in bytes, its field names included: the longest frame fits in.
+pub(super) const MAX: usize = MAX_FRAME + 1024;
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -69,7 +69,13 @@ fn g44_a_client_that_comes_back_misses_nothing() {
     let after: Vec<u64> = recorded.filter(|seq| *seq > seen["seq"].as_u64().unwrap()).collect();
     assert_eq!(numbers, after);
     // A number that there never was, and one that makes no sense.
-    assert_eq!(api.get("/api/v1/events?since=1000000")["last"], all["last"]);
+    let beyond = api.get("/api/v1/events?since=1000000");
+    let newest = api.get("/api/v1/events?limit=1000");
+    assert_eq!((&beyond["last"], &beyond["gap"]), (&newest["last"], &json!(true)));
+    assert_eq!(
+        (&all["gap"], api.get("/api/v1/events?since=0")["gap"].clone()),
+        (&json!(false), json!(false))
+    );
     let mut events = api.events();
     events.say(&json!({"action": "subscribe", "topics": ["node"], "since": 1_000_000}).to_string());
     events.until("the gap is told", |frame| frame["type"] == "gap");

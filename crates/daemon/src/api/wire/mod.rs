@@ -179,6 +179,9 @@ pub struct Events {
     pub events: Vec<Event>,
     /// The number to ask on from.
     pub last: u64,
+    /// Events behind `since` are missing: they are not kept any more, or there never was such a number. How everything
+    /// stands is at `/api/v1/status`.
+    pub gap: bool,
 }
 
 /// Something that happened.

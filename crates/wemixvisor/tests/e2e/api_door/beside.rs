@@ -10,13 +10,13 @@ use testkit::{Door, TestHome};
 use super::{home, started, supervises, text, token, with_door};
 
 /// The process, ended with this.
-struct Beside {
+pub(super) struct Beside {
     child: Child,
-    door: Door,
+    pub(super) door: Door,
 }
 
 impl Beside {
-    fn start(home: &TestHome) -> Self {
+    pub(super) fn start(home: &TestHome) -> Self {
         let mut child = home
             .command()
             .args(["api", "--port", "0"])

@@ -1,11 +1,14 @@
 //! Too much of everything: the node is supervised all the same.
 
-use std::io::Write as _;
-use std::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
+use testkit::Door;
 
+use super::beside::Beside;
 use super::{home, started, supervises, with_door};
 
 #[test]
@@ -33,6 +36,67 @@ fn g43_connections_leave_files_for_the_supervision() {
     home.schedule("v2", head + 10);
     home.committed("v2");
     drop(crowd);
+    home.wait("others are served again", || door.answers(200).then_some(()));
+}
+
+/// A client that asks for this and keeps the connection, and the status that it got.
+fn stays(door: Door, request: &str) -> (TcpStream, String) {
+    let mut stream = door.connect().expect("somebody listens");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    (stream, String::from_utf8_lossy(&status[9..]).into_owned())
+}
+
+#[test]
+fn g45_the_commands_find_a_place_whoever_reads_beside() {
+    let home = home();
+    let supervisor = home.start();
+    let few = Rlimit { current: Some(512), maximum: Some(512) };
+    prlimit(Pid::from_raw(supervisor.pid().cast_signed()), Resource::Nofile, few).unwrap();
+    let _ = home.cli(&["restart", "--supervisor-only"]).expect(0);
+    // Each of them may have more connections than the supervisor has places: 128, and 64 for guests.
+    let beside = [Beside::start(&home), Beside::start(&home)];
+    let events = "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
+    let opening = "GET /api/v1/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let crowd: Vec<_> = (0..160)
+        .map(|number| stays(beside[number % 2].door, if number % 4 < 2 { events } else { opening }))
+        .collect();
+    let count = |wanted: &str| crowd.iter().filter(|(_, status)| status == wanted).count();
+    assert_eq!((count("200") + count("101"), count("503")), (64, 96));
+    assert!(count("200") > 0 && count("101") > 0);
+    let refused = beside[0].door.get("/api/v1/status");
+    assert_eq!(refused.error(), (503, "busy".into()), "{refused:?}");
+    for command in [["status", "--json"], ["upgrade", "list"]] {
+        let begun = Instant::now();
+        let _ = home.cli(&command).expect(0);
+        assert!(begun.elapsed() < Duration::from_secs(3), "{command:?}: {:?}", begun.elapsed());
+    }
+    supervises(&home);
+    drop(crowd);
+    let again = home.wait("as many others are served", || {
+        let again: Vec<_> = (0..64).map(|_| stays(beside[1].door, events)).collect();
+        again.iter().all(|(_, status)| status == "200").then_some(again)
+    });
+    let _ = home.cli(&["stop"]).expect(0);
+    drop(again);
+}
+
+#[test]
+fn g43_websockets_take_places_like_all_connections() {
+    let home = home();
+    let door = with_door(&home);
+    home.set("api.enabled", "false");
+    let supervisor = home.start();
+    let few = Rlimit { current: Some(300), maximum: Some(300) };
+    prlimit(Pid::from_raw(supervisor.pid().cast_signed()), Resource::Nofile, few).unwrap();
+    home.set("api.enabled", "true");
+    home.wait("it is served", || door.answers(200).then_some(()));
+    let talks: Vec<_> = (0..40).filter_map(|_| door.websocket(&[]).ok()).collect();
+    assert!((15..=22).contains(&talks.len()), "of 22 places: {}", talks.len());
+    supervises(&home);
+    drop(talks);
     home.wait("others are served again", || door.answers(200).then_some(()));
 }
 

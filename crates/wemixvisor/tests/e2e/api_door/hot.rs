@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 use testkit::{Door, free_port};
@@ -100,8 +101,37 @@ fn g46_settings_are_changed_through_the_api_and_what_guards_is_not() {
             assert!(answer.body.contains(words), "{settings}: {}", answer.body);
         }
     }
+    let all =
+        send("POST", "/api/v1/config/validate", json!({"node.kill": "x", "upgrade.late": "y", "nope": 1}));
+    for key in ["node.kill", "upgrade.late", "nope"] {
+        assert!(all.status == 400 && all.body.contains(key), "{key}: {}", all.body);
+    }
+    let twice = r#"{"settings": {"node.max_restarts": 1, "node.max_restarts": 2}}"#;
+    assert!(door.ask("PUT", "/api/v1/config", &[], twice).body.contains("stands twice"));
     assert_eq!(fs::read_to_string(&file).unwrap(), present, "nothing was changed");
+    fs::write(&file, "node.kill = 'x'\n").unwrap();
+    let broken = door.get("/api/v1/config");
+    assert!(broken.status == 400 && !broken.body.contains("nothing was changed"), "{broken:?}");
+    fs::write(&file, &present).unwrap();
     assert_eq!(send("PUT", "/api/v1/config", json!({"node.max_restarts": null})).status, 200);
     assert!(setting("node.max_restarts")["origin"].as_str().unwrap().contains("default"));
     assert_eq!(setting("api.listen")["changeable"], false);
+}
+
+#[test]
+fn g46_a_settings_file_that_is_a_link_stays_one() {
+    let home = home();
+    let door = with_door(&home);
+    let file = home.wemixvisor().join("config.toml");
+    let real = home.root().join("c.toml");
+    fs::rename(&file, &real).unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink(&real, &file).unwrap();
+    let _supervisor = started(&home, door);
+    let body = json!({"settings": {"node.max_restarts": 7}}).to_string();
+    let changed = door.ask("PUT", "/api/v1/config", &[], &body);
+    assert_eq!(changed.status, 200, "{changed:?}");
+    home.sees("it is in force", |status| status["node"]["max_restarts"] == 7);
+    assert!(file.is_symlink() && fs::read_to_string(&real).unwrap().contains("max_restarts = 7"));
+    assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o7777, 0o640);
 }

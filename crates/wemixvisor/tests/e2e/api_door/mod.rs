@@ -3,7 +3,9 @@
 mod beside;
 mod flood;
 mod hot;
+mod large;
 mod proxy_and_tls;
+mod replay;
 mod requests;
 mod who;
 
