@@ -43,7 +43,9 @@ pub(super) fn verdict(snapshot: &Snapshot, supervised: bool) -> (Level, String) 
         return (Level::Down, text.clone());
     }
     if let Some(under_way) = &snapshot.upgrade {
-        return (Level::Attention, upgrading(under_way));
+        // While it is held nothing but a person starts the next one.
+        let down = under_way.held && snapshot.node.pid.is_none();
+        return (if down { Level::Down } else { Level::Attention }, upgrading(under_way));
     }
     if let Some((level, text)) = process(snapshot) {
         return (level, text);
@@ -69,7 +71,7 @@ fn upgrading(under_way: &UpgradeView) -> String {
     match &under_way.failure {
         Some(failure) => format!("upgrade {name} goes back: {failure}"),
         None if under_way.held => {
-            format!("upgrade {name} waits for you to start the new program: wemixvisor start")
+            format!("no node runs: upgrade {name} waits for you to start the new program: wemixvisor start")
         }
         None => format!("upgrade {name} is being carried out: {}", under_way.step),
     }

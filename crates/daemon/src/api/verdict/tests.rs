@@ -185,6 +185,8 @@ fn an_upgrade_under_way_comes_first() {
     under_way.held = true;
     snapshot.upgrade = Some(under_way.clone());
     assert!(said(&snapshot).1.contains("waits for you"));
+    snapshot.node.pid = None;
+    assert_eq!(said(&snapshot).0, Level::Down);
     under_way.failure = Some("it died".into());
     snapshot.upgrade = Some(under_way);
     assert_eq!(said(&snapshot).1, "upgrade v2 goes back: it died");

@@ -185,7 +185,8 @@ fn settings_are_shown_checked_and_read_again() {
 
     // On its way to be replaced, or lost: no settings at all were not meant.
     let file = home.wemixvisor().join("config.toml");
-    let lost: [(&str, fn(&Path) -> std::io::Result<()>); 2] =
+    type Lose = fn(&Path) -> std::io::Result<()>;
+    let lost: [(&str, Lose); 2] =
         [("is empty", |file| std::fs::write(file, "\n")), ("is gone", |file| std::fs::remove_file(file))];
     for (state, lose) in lost {
         lose(&file).unwrap();
