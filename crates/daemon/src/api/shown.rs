@@ -216,4 +216,19 @@ mod tests {
         let huge = page(&[event(1, PAGE_BYTES * 20), event(2, 1)], "node,upgrades");
         assert_eq!((huge.at, huge.is_last, huge.frames.len()), (1, false, 1));
     }
+
+    #[test]
+    fn an_event_passes_once_and_its_number_is_the_one_to_come_back_with() {
+        let mut shown = Shown::default();
+        shown.take(Topics::named(["node"]).unwrap(), 4);
+        assert_eq!(shown.told(), 4);
+        let passed: Vec<u64> =
+            (1..=9).filter(|seq| shown.lets_pass(&Frame::event(&event(*seq, 1)))).collect();
+        assert_eq!((passed, shown.told()), (vec![6, 8], 8), "only of its topic");
+        assert!(!shown.lets_pass(&Frame::event(&event(8, 1))));
+        assert!(!shown.lets_pass(&Frame::passing(Topic::Heights, "height", &json!({}), 9)));
+        assert_eq!(shown.told(), 8);
+        assert!(shown.lets_pass(&Frame::passing(Topic::Node, "snapshot", &json!({}), 9)));
+        assert_eq!(shown.told(), 9);
+    }
 }
