@@ -10,7 +10,8 @@ use crate::duration::show;
 const LEAST_LOG_BYTES: u64 = 64 * 1024;
 
 /// Files of wemixvisor in a data directory, wherever that is: the node's arguments may name it.
-const OWN_FILES: [&str; 3] = ["upgrade-info.json", "upgrade-info.json.lock", "wemixvisor-node.lock"];
+const OWN_FILES: [&str; 4] =
+    ["upgrade-info.json", "upgrade-info.json.lock", "wemixvisor-node.lock", "wemixvisor-supervisor.lock"];
 
 /// The supervisor's and the keeper's logs, beside the node's; rotated ones have a number behind.
 const OWN_LOGS: [&str; 2] = ["supervisor.log", "keeper.log"];
