@@ -125,27 +125,8 @@ impl Drop for Supervisor<'_> {
             self.home.report();
         }
         if self.ended.is_none() {
-            self.let_it_write_its_counts();
             let _ = self.child.kill();
             let _ = self.child.wait();
-        }
-    }
-}
-
-/// How long a supervisor that counts what it covers is given to end by itself.
-const COUNTS: Duration = Duration::from_secs(5);
-
-impl Supervisor<'_> {
-    /// A program that is built for measuring coverage writes what it counted when it ends in order, not when it is
-    /// killed.
-    fn let_it_write_its_counts(&mut self) {
-        if std::env::var_os("LLVM_PROFILE_FILE").is_none() || std::thread::panicking() {
-            return;
-        }
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let begun = std::time::Instant::now();
-        while begun.elapsed() < COUNTS && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
