@@ -142,7 +142,7 @@ pub static TABLE: &[Setting] = table! {
     upgrade.enabled, "DAEMON_UPGRADE_ENABLED", Live,
         "Carry out upgrades. If not, they are watched and reported only.";
     upgrade.late, "DAEMON_UPGRADE_LATE", Live,
-        "What becomes of a plan whose height had passed when it was first seen: it fires at once, or is refused and reported.";
+        "What becomes of a plan whose height had passed when this supervisor first saw it, also where an earlier one had seen it in time: it fires at once, or is refused and reported.";
     upgrade.poll_interval, "DAEMON_POLL_INTERVAL", Live,
         "Time between two looks at `upgrade-info.json`. A change is normally seen at once, without the poll.";
     upgrade.stall_time, "DAEMON_STALL_TIME", Live,
@@ -157,7 +157,7 @@ pub static TABLE: &[Setting] = table! {
         "Pause between the end of the old program and the start of the new one.";
 
     probation.must_answer_within, "DAEMON_PROBATION_MUST_ANSWER_WITHIN", Live,
-        "Time from the start of the new program to its first good answer over RPC.";
+        "Time from the start of the new program to its first good answer over RPC. Time in which the supervisor itself stood still does not count, here and below.";
     probation.must_be_steady_for, "DAEMON_PROBATION_MUST_BE_STEADY_FOR", Live,
         "How long every check has to be good without a break.";
     probation.must_advance_within, "DAEMON_PROBATION_MUST_ADVANCE_WITHIN", Live,
