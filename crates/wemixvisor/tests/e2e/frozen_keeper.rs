@@ -1,9 +1,19 @@
 //! The keeper stands still (SIGSTOP) while the node is to be stopped.
 
 use serde_json::json;
-use testkit::{Program, Signal, processes};
+use testkit::{Program, Signal, TestHome, processes};
 
 use crate::{empty_home, home};
+
+/// The grace passes, and SIGKILL would be next.
+fn restarts_under_a_keeper_that_stands_still(home: &TestHome, keeper: u32) {
+    assert!(processes::signal(keeper, home.root(), Signal::STOP));
+    let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
+    assert_eq!(code, 202);
+    home.wait("the supervisor says what it waits for", || {
+        home.supervisor_said().contains("the keeper has not confirmed SIGTERM").then_some(())
+    });
+}
 
 #[test]
 fn a_keeper_that_stands_still_costs_the_node_neither_its_sigterm_nor_its_grace() {
@@ -13,15 +23,8 @@ fn a_keeper_that_stands_still_costs_the_node_neither_its_sigterm_nor_its_grace()
     home.init(&Program::practice("1.0.0").with("--stop-takes=3s").with("--block-time=100ms"));
     let supervisor = home.start();
     home.sees_head(1);
-    let node = home.node();
-    let keeper = home.keeper();
-    assert!(processes::signal(keeper, home.root(), Signal::STOP));
-    let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
-    assert_eq!(code, 202);
-    // The grace passes, and SIGKILL would be next.
-    home.wait("the supervisor says what it waits for", || {
-        home.supervisor_said().contains("the keeper has not confirmed SIGTERM").then_some(())
-    });
+    let (node, keeper) = (home.node(), home.keeper());
+    restarts_under_a_keeper_that_stands_still(&home, keeper);
     let said = home.supervisor_said();
     assert!(said.contains("SIGTERM was not delivered to the node"), "{said}");
     assert!(node.runs() && home.signals(node.pid, "SIGTERM") == 0);
@@ -44,15 +47,9 @@ fn an_order_to_stop_that_comes_late_finds_no_other_node() {
     home.init(&Program::practice("1.0.0").with("--block-time=100ms"));
     let supervisor = home.start();
     home.sees_head(1);
-    let node = home.node();
-    let keeper = home.keeper();
-    assert!(processes::signal(keeper, home.root(), Signal::STOP));
-    let (code, _) = home.ask("POST", "/api/v1/node/restart", None).unwrap();
-    assert_eq!(code, 202);
-    // It is given again and again, to a keeper that takes all of them when it goes on.
-    home.wait("it is tried again", || {
-        home.supervisor_said().contains("the keeper has not confirmed SIGTERM").then_some(())
-    });
+    let (node, keeper) = (home.node(), home.keeper());
+    // The order is given again and again, to a keeper that takes all of them when it goes on.
+    restarts_under_a_keeper_that_stands_still(&home, keeper);
     assert!(processes::signal(keeper, home.root(), Signal::CONT));
     let next = home.wait("the next node", || home.node_now().filter(|next| next.pid != node.pid));
     let begun = home.sees("it makes blocks", |status| {
