@@ -138,6 +138,8 @@ pub fn run(start: Start) -> Result<u8, BootError> {
     loop {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            // A signal is this thread's to catch, which alone holds it back for a successor.
+            .on_thread_start(successor::hold_signals)
             .build()
             .map_err(system("start the runtime"))?;
         let result = runtime.block_on(supervise(start.clone()));
