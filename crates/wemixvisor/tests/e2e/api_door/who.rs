@@ -252,5 +252,5 @@ fn g43_pages_from_elsewhere_are_turned_away() {
         assert!(head.contains(line), "{head}");
     }
     assert!(!head.contains("access-control"), "{head}");
-    assert_eq!(home.status().unwrap()["node"]["state"], "running");
+    home.sees("the node runs", |status| status["node"]["state"] == "running");
 }
