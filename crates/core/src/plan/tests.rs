@@ -9,6 +9,7 @@ fn names_are_directory_names() {
         assert_eq!((name.as_str(), name.to_string().as_str()), (good, good));
     }
     assert_eq!("".parse::<PlanName>(), Err(BadName::Empty));
+    assert_eq!(FIRST_PROGRAM.parse::<PlanName>(), Err(BadName::FirstProgram));
     assert_eq!("é".repeat(129).parse::<PlanName>(), Err(BadName::TooLong(129)));
     for dotted in [".", "..", ".x", "../../x"] {
         assert_eq!(dotted.parse::<PlanName>(), Err(BadName::LeadingDot(dotted.into())));
