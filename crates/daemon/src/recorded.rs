@@ -11,7 +11,7 @@ use wemixvisor_core::plan_file;
 use wemixvisor_core::time::WallMs;
 use wemixvisor_core::upgrade::{Outcome, Record};
 use wemixvisor_host::digest::Digest;
-use wemixvisor_host::home::Home;
+use wemixvisor_host::home::{Home, same_place};
 use wemixvisor_host::keeper::{NodeExit, WaitStatus};
 use wemixvisor_host::plan_file as plan_bytes;
 use wemixvisor_host::store::{Batch, Reader, StoreError};
@@ -162,7 +162,7 @@ pub(crate) fn plans_with_sum(home: &Home) -> (Result<Vec<Plan>, String>, Option<
 /// A word of warning where plans wait in the data directory `usual`, which is not the one of the node: a command that
 /// did not know the node's arguments has put them there.
 pub(crate) fn plans_elsewhere(home: &Home, usual: &Path) -> Option<String> {
-    if is_same(usual, home.data()) {
+    if same_place(usual, home.data()) {
         return None;
     }
     let there = Home::new(home.root(), Some(home.wemixvisor()), Some(usual), home.name()).ok()?;
@@ -175,11 +175,6 @@ pub(crate) fn plans_elsewhere(home: &Home, usual: &Path) -> Option<String> {
         names.join(", "),
         home.data().display()
     ))
-}
-
-/// Whether two names lead to the same place.
-fn is_same(one: &Path, other: &Path) -> bool {
-    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Changes the plan file; the answer is what it now means. Blocks, for up to 5 s when others edit it.

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::home::same_place;
 use crate::keeper::DATA_DIR_LOCK;
-use crate::process::ProcessStat;
+use crate::lock::{is_another, is_held};
 
 /// The lock's name in the data directory.
 pub const DATA_SUPERVISOR_LOCK: &str = "wemixvisor-supervisor.lock";
@@ -113,7 +114,7 @@ impl DataDirLock {
     /// # Errors
     /// [`DataDirTaken::NodeRuns`]: it was another home's before, and a node holds it.
     pub fn claim_without_node(&mut self, home: &Path) -> Result<(), DataDirTaken> {
-        let other = self.before.take().filter(|before| !is_same(&before.home, home));
+        let other = self.before.take().filter(|before| !same_place(&before.home, home));
         match other.filter(|_| is_held(&self.data.join(DATA_DIR_LOCK))) {
             Some(Owner { home, .. }) => Err(DataDirTaken::NodeRuns { data: self.data.clone(), home }),
             None => {
@@ -146,19 +147,6 @@ fn write(file: &mut File, owner: &Owner) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(format!("{}\n", serde_json::to_string(owner)?).as_bytes())
-}
-
-/// Who has just taken a supervisor's place has its id.
-fn is_another(pid: u32) -> bool {
-    pid != std::process::id() && ProcessStat::of(pid).is_ok_and(|stat| !stat.ended())
-}
-
-fn is_held(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 #[cfg(test)]

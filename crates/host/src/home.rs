@@ -312,6 +312,11 @@ impl Home {
     }
 }
 
+/// Whether two names lead to the same place.
+pub fn same_place(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // Plain files will do for what a test lays out.
 mod tests {

@@ -147,10 +147,12 @@ impl SupervisorLock {
 /// The supervisor of the wemixvisor directory `dir`, if there is one: also while it begins or ends, and whatever
 /// became of its files. Looks by taking the lock for an instant, shared.
 pub fn holder(dir: &Path) -> Option<Holder> {
-    let is_held = |path: &Path| {
-        File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-    };
     (is_held(dir) || is_held(&dir.join(SUPERVISOR_LOCK))).then(|| Holder { pid: holder_pid(dir) })
+}
+
+/// Whether somebody else has locked what lies at this path. Looks by taking the lock for an instant, shared.
+pub(crate) fn is_held(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Who holds the lock: as it wrote down, else who has the directory open.
@@ -200,7 +202,7 @@ pub(crate) fn is_at(open: &File, path: &Path) -> bool {
 }
 
 /// Whether another process runs under this id. Who has just taken a supervisor's place has its id.
-fn is_another(pid: u32) -> bool {
+pub(crate) fn is_another(pid: u32) -> bool {
     pid != std::process::id() && runs(pid)
 }
 
