@@ -34,7 +34,7 @@ use crate::api::Place;
 use crate::api::wire::Supervisor;
 use crate::clock::Clock;
 use crate::configuration::Configuration;
-use crate::effects::{Effects, Watching, log_policy, tell_plans};
+use crate::effects::{Effects, log_policy, tell_plans};
 use crate::engine::{Loop, write};
 use crate::handle::{Handle, Message};
 use crate::keeping::{Keeping, KeepingError, unseen_end};
@@ -44,6 +44,7 @@ use crate::presence::{Presence, write_pid};
 use crate::recorded::{self, Recorded, RecordedError};
 use crate::serving::Serving;
 use crate::sources;
+use crate::watching::Watching;
 
 /// What waits to be decided. The sources, the keeper and people share it; each of them waits when it is full.
 const MAILBOX: usize = 256;

@@ -6,33 +6,27 @@ use std::iter;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use wemixvisor_chain::{Client, Endpoint, HeadWatch, OwnSeal, Pace, ProbeRequest, SourceEvent, probe};
 use wemixvisor_core::command_line::CommandLine;
 use wemixvisor_core::engine::port::{Effect, Input, Launch, PlanEdit, ProbeFor, Source, Surroundings, Work};
 use wemixvisor_core::head::Height;
-use wemixvisor_core::observation::{Answer, Observation};
 use wemixvisor_core::plan::Plan;
 use wemixvisor_core::settings::{Settings, value_of_flag};
 use wemixvisor_core::target::Target;
 use wemixvisor_core::upgrade::Step;
 use wemixvisor_host::durable::DurableError;
 use wemixvisor_host::home::{Home, Hook};
-use wemixvisor_host::hooks::{HookExit, run_hook};
 use wemixvisor_host::keeper::{self, DATA_DIR_LOCK, FileIdentity, LogPolicy, SpawnError};
 use wemixvisor_host::trial::crash_point;
 use wemixvisor_host::{durable, link, process};
 
 use crate::handle::Message;
+use crate::hook_runs::{HookJob, HookRuns};
 use crate::keeping::{Keeping, words};
 use crate::log_look::LogLook;
-use crate::preparing::{Programs, Rpc, said, with_words};
+use crate::preparing::{Programs, said};
 use crate::recorded;
 use crate::sources;
-
-/// Heads on their way from the sources to the mailbox.
-const HEADS: usize = 16;
+use crate::watching::Watching;
 
 /// A finished plan that cannot be taken off the file now is tried again so much later.
 const TAKE_OFF_AGAIN: std::time::Duration = std::time::Duration::from_secs(15);
@@ -68,45 +62,6 @@ pub(crate) struct Effects {
     link_unforced: bool,
     /// Seals above this height are the present node's own.
     seals_after: Height,
-}
-
-/// The runs of hooks. One that was called off may still be ending: the next one waits for its turn, so that never two
-/// run at once.
-#[derive(Default)]
-struct HookRuns {
-    /// Held by the run whose processes live.
-    turn: Arc<tokio::sync::Mutex<()>>,
-    tasks: JoinSet<()>,
-    /// The newest run, and how it is called off.
-    newest: Option<(u64, CancellationToken)>,
-}
-
-impl HookRuns {
-    /// A new run; the one before it, if it still lives, is waited for by nobody any more.
-    fn next(&mut self, run: u64) -> CancellationToken {
-        while self.tasks.try_join_next().is_some() {}
-        let called_off = CancellationToken::new();
-        if let Some((_, before)) = self.newest.replace((run, called_off.clone())) {
-            before.cancel();
-        }
-        called_off
-    }
-
-    fn call_off(&mut self, run: u64) {
-        if let Some((_, called_off)) = self.newest.take_if(|(newest, _)| *newest == run) {
-            tracing::info!("the hook that runs is ended: its upgrade does not wait for it any more");
-            called_off.cancel();
-        }
-    }
-}
-
-/// The sources that are watched, and how to ask the node itself.
-pub(crate) struct Watching {
-    endpoints: Vec<Endpoint>,
-    heads: Option<HeadWatch>,
-    own: Vec<Arc<Client>>,
-    mailbox: mpsc::Sender<Message>,
-    failures: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 impl Effects {
@@ -204,7 +159,7 @@ impl Effects {
     /// appeared under another name. Returns the new sources if so.
     pub(crate) fn sources_now(&mut self) -> Option<Vec<Source>> {
         let found = sources::endpoints(&self.settings, self.home.root(), &self.line);
-        if found == self.watch.endpoints {
+        if found == self.watch.endpoints() {
             return None;
         }
         let described = sources::described(&found);
@@ -235,7 +190,7 @@ impl Effects {
 
     /// Ends a hook that runs: its step is done again by the next supervisor.
     pub(crate) fn end(&mut self) {
-        self.hooks.tasks.abort_all();
+        self.hooks.end();
     }
 
     fn launch(&mut self, launch: Launch, standing: &Standing) {
@@ -335,67 +290,24 @@ impl Effects {
         ];
         environment.retain(|(name, _)| !own.iter().any(|(other, _)| name == other));
         environment.extend(own.map(|(name, value)| (name.into(), value)));
-        let limit = self.settings.hooks.time_limit;
-        let mailbox = self.mailbox.clone();
-        let called_off = self.hooks.next(run);
-        let turn = self.hooks.turn.clone();
-        self.hooks.tasks.spawn(async move {
-            let _turn = turn.lock().await;
-            crash_point("hook.begun");
-            let mut result = Ok(String::new());
-            for path in paths {
-                if called_off.is_cancelled() {
-                    break;
-                }
-                let mut log = |line: &str| tracing::info!("{}: {line}", path.display());
-                let ran = run_hook(&path, home.root(), &environment, limit, &called_off, &mut log).await;
-                result = match ran {
-                    Ok(outcome) if outcome.exit == HookExit::Success => Ok(String::new()),
-                    Ok(outcome) => {
-                        Err(with_words(format!("{} {}", path.display(), outcome.exit), &outcome.tail))
-                    }
-                    Err(error) => Err(said(&error)),
-                };
-                if result.is_err() {
-                    break;
-                }
-            }
-            crash_point("hook.ended");
-            let _ = mailbox.send(Message::Happened(Input::HookEnded { run, result })).await;
-        });
+        let job = HookJob {
+            paths,
+            home: home.root().to_owned(),
+            environment,
+            limit: self.settings.hooks.time_limit,
+        };
+        self.hooks.begin(run, job, self.mailbox.clone());
     }
 
     fn probe(&self, what: ProbeFor) {
-        let clients = self.watch.own.clone();
         let limit = self.settings.heights.answer_limit;
-        let after = self.seals_after;
-        self.report(async move {
-            let mut round = Observation {
-                head: Answer::Failed("there is no source of the node's own".into()),
-                ..Default::default()
-            };
-            for client in clients {
-                round = ask(&client, what, after, limit).await;
-                if !matches!(round.head, Answer::Failed(_)) {
-                    break;
-                }
-            }
-            Input::Observed { launch: what.launch, round: Box::new(round) }
-        });
+        let observed = self.watch.observe(what, self.seals_after, limit);
+        self.report(async move { Input::Observed { launch: what.launch, round: Box::new(observed.await) } });
     }
 
     fn ask_sealing(&self) {
-        let client = self.watch.own.first().cloned();
-        let limit = self.settings.heights.answer_limit;
-        self.report(async move {
-            Input::Sealing(match client {
-                Some(client) => match client.holds_mining_token(limit).await {
-                    Ok(holds) => Answer::Known(holds),
-                    Err(error) => Answer::Failed(said(&error)),
-                },
-                None => Answer::Failed("there is no source of the node's own".into()),
-            })
-        });
+        let holds = self.watch.holds_mining_token(self.settings.heights.answer_limit);
+        self.report(async move { Input::Sealing(holds.await) });
     }
 
     fn prepare(&self, plan: Plan, present: Target) {
@@ -493,109 +405,7 @@ pub(crate) fn tell_plans<T>(
     answer
 }
 
-async fn ask(client: &Client, what: ProbeFor, after: Height, limit: std::time::Duration) -> Observation {
-    let address = if what.own_seal { Some(client.node_address(limit).await) } else { None };
-    let own_seal = match &address {
-        Some(Ok(address)) => Some(OwnSeal { address: address.clone(), after }),
-        _ => None,
-    };
-    let request = ProbeRequest { pinned: what.pinned, want_peers: true, own_seal };
-    let mut round = probe(client, &request, limit).await;
-    if let Some(Err(wemixvisor_chain::RpcError::Unsupported { .. })) = address {
-        round.own_seal = Answer::Unsupported;
-    }
-    round
-}
-
 fn sample(pid: u32) -> Option<Work> {
     let work = process::Work::of(pid).ok()?;
     Some(Work { cpu_ticks: work.cpu_ticks, written_bytes: work.written_bytes })
-}
-
-impl Watching {
-    pub(crate) fn new(endpoints: Vec<Endpoint>, settings: &Settings, mailbox: mpsc::Sender<Message>) -> Self {
-        let failures = Arc::new(Mutex::new(vec![None; endpoints.len()]));
-        let local: Vec<_> = endpoints.iter().filter(|endpoint| endpoint.is_local()).cloned().collect();
-        let own = local.into_iter().map(|endpoint| Arc::new(Client::new(endpoint))).collect();
-        let mut watching = Self { endpoints, heads: None, own, mailbox, failures };
-        watching.start(settings);
-        watching
-    }
-
-    fn start(&mut self, settings: &Settings) {
-        let (tell, mut heard) = mpsc::channel(HEADS);
-        let heights = &settings.heights;
-        let pace = Pace {
-            poll_interval: heights.poll_interval,
-            answer_limit: heights.answer_limit,
-            silent_after: heights.source_silent_after,
-            chain_id: settings.expected_chain_id(),
-        };
-        self.heads = Some(HeadWatch::start(self.endpoints.clone(), pace, tell));
-        let mailbox = self.mailbox.clone();
-        let failures = self.failures.clone();
-        tokio::spawn(async move {
-            while let Some(event) = heard.recv().await {
-                note(&failures, &event);
-                let Some(input) = in_core(event) else { continue };
-                if mailbox.send(Message::Happened(input)).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-
-    fn poll_every(&self, every: std::time::Duration) {
-        if let Some(heads) = &self.heads {
-            heads.set_poll_interval(every);
-        }
-    }
-
-    fn node_up(&self) {
-        if let Some(heads) = &self.heads {
-            heads.reconnect_now();
-        }
-    }
-
-    fn node_down(&self) {
-        if let Some(heads) = &self.heads {
-            heads.node_down();
-        }
-    }
-
-    /// Whether any source answers; else why not.
-    fn reachable(&self) -> Rpc {
-        if self.own.is_empty() {
-            return Rpc::NotOwn;
-        }
-        let failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match failures.iter().all(Option::is_some) {
-            false => Rpc::Answers,
-            true => Rpc::Silent(failures.iter().flatten().cloned().collect::<Vec<_>>().join("; ")),
-        }
-    }
-}
-
-fn note(failures: &Mutex<Vec<Option<String>>>, event: &SourceEvent) {
-    let mut failures = failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (source, state) = match event {
-        SourceEvent::Failed { source, reason } => (*source, Some(reason.clone())),
-        SourceEvent::Recovered { source } | SourceEvent::Head { source, .. } => (*source, None),
-        _ => return,
-    };
-    if let Some(slot) = failures.get_mut(source) {
-        *slot = state;
-    }
-}
-
-fn in_core(event: SourceEvent) -> Option<Input> {
-    Some(match event {
-        SourceEvent::Head { source, head, .. } => Input::Head { source, head },
-        SourceEvent::Failed { source, reason } => Input::SourceFailed { source, reason },
-        SourceEvent::Recovered { source } => Input::SourceRecovered { source },
-        SourceEvent::WrongChain { source, expected, found } => {
-            Input::SourceFailed { source, reason: format!("it runs chain {found}, expected is {expected}") }
-        }
-        SourceEvent::Following { .. } => return None,
-    })
 }

@@ -12,6 +12,7 @@ pub mod control;
 mod effects;
 mod engine;
 mod handle;
+mod hook_runs;
 mod keeping;
 mod log_look;
 mod mirror;
@@ -21,6 +22,7 @@ pub mod recorded;
 mod serving;
 mod sources;
 pub mod trial;
+mod watching;
 
 pub use boot::{BootError, Start, run};
 pub use configuration::{Configuration, Read};

@@ -1,7 +1,8 @@
 //! The new program is bad: back to the old one, within its clock, with the old arguments, said once.
 
 use super::program::{OnTerm, Program};
-use super::world::{Act, World, name, plan, to};
+use super::timeline::Act;
+use super::world::{World, name, plan, to};
 use crate::engine::port::{Order, RefusalCode};
 use crate::engine::snapshot::NodeState;
 use crate::exit::WaitStatus;

@@ -2,7 +2,8 @@
 //! written and nothing done, and after each thing done. The next one goes on from what is on the disk.
 
 use super::program::OnTerm;
-use super::world::{Act, Crash, World, name, plan, to};
+use super::timeline::Act;
+use super::world::{Crash, World, name, plan, to};
 use crate::engine::port::Order;
 use crate::exit::WaitStatus;
 use crate::plan::SwitchMode;

@@ -1,6 +1,7 @@
 //! When a plan fires: at its height, once, and never on what is not known.
 
-use super::world::{Act, Crash, World, name, plan, to};
+use super::timeline::Act;
+use super::world::{Crash, World, name, plan, to};
 use crate::engine::port::{Input, Order, RefusalCode};
 use crate::exit::WaitStatus;
 use crate::head::Height;

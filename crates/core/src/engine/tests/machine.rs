@@ -1,7 +1,8 @@
 //! The machine under the supervisor: the node's process, its database, its answers, its ends.
 
 use super::program::OnTerm;
-use super::world::{Due, EPOCH, Process, World};
+use super::timeline::Due;
+use super::world::{EPOCH, Process, World};
 use crate::command_line::CommandLine;
 use crate::engine::LastExit;
 use crate::engine::port::Input;

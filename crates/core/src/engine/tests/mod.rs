@@ -19,4 +19,5 @@ mod standing_still;
 mod stops;
 mod supervision;
 mod surroundings;
+mod timeline;
 mod world;

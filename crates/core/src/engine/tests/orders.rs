@@ -1,6 +1,7 @@
 //! Orders: carried out, or refused with a reason; while an upgrade runs, and by hand back and forth.
 
-use super::world::{Act, World, name, plan, to};
+use super::timeline::Act;
+use super::world::{World, name, plan, to};
 use crate::engine::port::{ExitWith, Input, Order, RefusalCode};
 use crate::exit::WaitStatus;
 use crate::plan::SwitchMode;

@@ -1,7 +1,8 @@
 //! What an upgrade leaves behind: in words, in figures, for its plan, its program and its next supervisor.
 
 use super::program::Program;
-use super::world::{Act, Crash, World, name, plan, to};
+use super::timeline::Act;
+use super::world::{Crash, World, name, plan, to};
 use crate::command_line::CommandLine;
 use crate::engine::port::{Input, Order};
 use crate::engine::snapshot::NodeState;

@@ -2,7 +2,8 @@
 
 use super::chain::hash;
 use super::program::OnTerm;
-use super::world::{Due, World};
+use super::timeline::Due;
+use super::world::World;
 use crate::engine::port::{
     Decision, Effect, Entry, ExitWith, Input, PlanEdit, ProbeFor, Surroundings, Verified, Work,
 };

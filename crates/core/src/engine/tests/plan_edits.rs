@@ -1,6 +1,7 @@
 //! Plans that are cancelled, moved and edited, by order and by hand, at every moment.
 
-use super::world::{Act, World, name, plan, to};
+use super::timeline::Act;
+use super::world::{World, name, plan, to};
 use crate::engine::port::{Order, RefusalCode};
 use crate::plan::{Plan, SwitchMode};
 use crate::upgrade::{Hooks, Outcome, Step};

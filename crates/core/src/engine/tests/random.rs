@@ -5,7 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::program::{OnTerm, Program};
-use super::world::{Act, Crash, World, name, plan, to};
+use super::timeline::Act;
+use super::world::{Crash, World, name, plan, to};
 use crate::engine::port::{Decision, Effect, Entry, Input, Order, Verified, Work};
 use crate::engine::snapshot::NodeState;
 use crate::exit::{NodeExit, WaitStatus};

@@ -2,7 +2,8 @@
 //! it was asked.
 
 use super::program::Program;
-use super::world::{Act, World, plan, to};
+use super::timeline::Act;
+use super::world::{World, plan, to};
 use crate::plan::SwitchMode;
 use crate::target::Target;
 use crate::upgrade::{Outcome, Step};

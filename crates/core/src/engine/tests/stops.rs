@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::program::OnTerm;
-use super::world::{Act, World, plan};
+use super::timeline::Act;
+use super::world::{World, plan};
 use crate::engine::port::{Input, Order};
 use crate::engine::snapshot::NodeState;
 use crate::observation::Answer;

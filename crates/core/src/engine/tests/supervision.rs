@@ -1,6 +1,7 @@
 //! The node between upgrades: crashes, budgets, ends of the supervisor, silent sources.
 
-use super::world::{Act, Crash, World, plan, to};
+use super::timeline::Act;
+use super::world::{Crash, World, plan, to};
 use crate::engine::port::{ExitWith, Input, Order, RefusalCode};
 use crate::engine::snapshot::NodeState;
 use crate::engine::{Boot, RunningNode};

@@ -1,7 +1,8 @@
 //! What other hands do to the home: it is told in time, and the same thing is told once.
 
 use super::program::OnTerm;
-use super::world::{Act, Crash, World, plan, to};
+use super::timeline::Act;
+use super::world::{Crash, World, plan, to};
 use crate::engine::port::{Input, Surroundings};
 use crate::plan::SwitchMode;
 use crate::target::Target;
