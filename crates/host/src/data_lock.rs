@@ -7,23 +7,15 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::home::same_place;
 use crate::keeper::DATA_DIR_LOCK;
-use crate::lock::{is_another, is_held};
+use crate::lock::{is_another, is_held, take_when_let_go};
 
 /// The lock's name in the data directory.
 pub const DATA_SUPERVISOR_LOCK: &str = "wemixvisor-supervisor.lock";
-
-/// A child that a killed supervisor had just forked becomes another program within milliseconds; this is for a machine
-/// that swaps.
-const LETS_GO: Duration = Duration::from_secs(2);
-
-/// How often the lock is tried meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The longest text that is read, in bytes.
 const MAX_TEXT: u64 = 16 * 1024;
@@ -83,29 +75,18 @@ impl DataDirLock {
     ///
     /// # Errors
     /// [`DataDirTaken::Supervised`]. A lock that cannot be used is none.
-    #[allow(clippy::disallowed_methods)] // A limit on waiting, measured where one waits.
     pub fn acquire(data: &Path) -> Result<Self, DataDirTaken> {
         let path = data.join(DATA_SUPERVISOR_LOCK);
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let Ok(mut file) = opened else {
+        let Ok(file) = opened else {
             return Ok(Self { data: data.into(), file: None, before: None });
         };
-        let begun = Instant::now();
-        loop {
-            let owner = read(&mut file);
-            match file.try_lock() {
-                Ok(()) => return Ok(Self { data: data.into(), file: Some(file), before: owner }),
-                Err(TryLockError::Error(_)) => {
-                    return Ok(Self { data: data.into(), file: None, before: owner });
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let lives = owner.as_ref().is_some_and(|owner| is_another(owner.pid));
-                    if lives || begun.elapsed() >= LETS_GO {
-                        return Err(DataDirTaken::Supervised { data: data.into(), owner });
-                    }
-                }
-            }
-            std::thread::sleep(LOOK_EVERY);
+        let taken = take_when_let_go(&file, || read(&file).is_some_and(|owner| is_another(owner.pid)));
+        let owner = read(&file);
+        match taken {
+            Ok(()) => Ok(Self { data: data.into(), file: Some(file), before: owner }),
+            Err(TryLockError::Error(_)) => Ok(Self { data: data.into(), file: None, before: owner }),
+            Err(TryLockError::WouldBlock) => Err(DataDirTaken::Supervised { data: data.into(), owner }),
         }
     }
 
@@ -136,7 +117,7 @@ impl DataDirLock {
     }
 }
 
-fn read(file: &mut File) -> Option<Owner> {
+fn read(mut file: &File) -> Option<Owner> {
     let mut text = String::new();
     file.rewind().ok()?;
     file.take(MAX_TEXT).read_to_string(&mut text).ok()?;

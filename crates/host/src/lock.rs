@@ -167,23 +167,32 @@ fn holder_pid(dir: &Path) -> Option<u32> {
 }
 
 /// Locks a file or directory of the wemixvisor directory `dir`.
-#[allow(clippy::disallowed_methods)] // A limit on waiting, measured where one waits.
 fn take(dir: &Path, file: &File) -> Result<(), LockError> {
+    let path = dir.join(SUPERVISOR_LOCK);
+    let holder_lives = || {
+        let written = File::open(&path).ok().and_then(|mut file| read_pid(&mut file));
+        written.is_none_or(is_another)
+    };
+    take_when_let_go(file, holder_lives).map_err(|error| match error {
+        TryLockError::WouldBlock => LockError::Held { pid: holder_pid(dir), path: dir.to_owned() },
+        TryLockError::Error(source) => LockError::Io { what: "lock", path: path.clone(), source },
+    })
+}
+
+/// Takes a lock. Whoever only looks is waited for, and, where the holder does not live, the child that has its lock
+/// yet: see [`SupervisorLock::acquire`].
+///
+/// # Errors
+/// [`TryLockError`]: it is held, or what is locked cannot be.
+#[allow(clippy::disallowed_methods)] // A limit on waiting, measured where one waits.
+pub(crate) fn take_when_let_go(file: &File, holder_lives: impl Fn() -> bool) -> Result<(), TryLockError> {
     let begun = Instant::now();
-    let path = || dir.join(SUPERVISOR_LOCK);
     loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < LOOKER_LETS_GO => {}
-            Err(TryLockError::WouldBlock) => {
-                let written = File::open(path()).ok().and_then(|mut file| read_pid(&mut file));
-                if begun.elapsed() >= CHILD_LETS_GO || written.is_none_or(is_another) {
-                    return Err(LockError::Held { pid: holder_pid(dir), path: dir.to_owned() });
-                }
-            }
-            Err(TryLockError::Error(source)) => {
-                return Err(LockError::Io { what: "lock", path: path(), source });
-            }
+        let tried = file.try_lock();
+        let waited = begun.elapsed();
+        let held = matches!(tried, Err(TryLockError::WouldBlock));
+        if !held || waited >= CHILD_LETS_GO || (waited >= LOOKER_LETS_GO && holder_lives()) {
+            return tried;
         }
         std::thread::sleep(LOOK_EVERY);
     }
