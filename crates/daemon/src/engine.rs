@@ -14,7 +14,6 @@ use wemixvisor_core::engine::port::{
     Decision, Effect, Entry, Event, ExitWith, HistoryEntry, Input, Order, RefusalCode, Refused,
 };
 use wemixvisor_core::engine::snapshot::{NodeState, Snapshot};
-use wemixvisor_core::exit::NodeExit;
 use wemixvisor_core::head::Height;
 use wemixvisor_core::settings::{Applies, Settings};
 use wemixvisor_host::digest::Digest;
@@ -156,20 +155,22 @@ impl Loop {
         let mut snapshot = self.core.snapshot(self.clock.now());
         snapshot.alerts.extend(self.effects.other_data_dir().map(|text| ("data_dir".to_owned(), text)));
         snapshot.alerts.extend(self.tcp.problem().map(|text| ("api".to_owned(), text)));
-        if let Some(exit) = self.end_waits() {
-            let node = &mut snapshot.node;
-            (node.pid, node.answering, node.state) = (None, false, NodeState::Waiting);
-            node.last_exit = Some(exit.clone());
+        let node = &mut snapshot.node;
+        match self.process_waits() {
+            Some(Input::NodeExited { exit, .. }) => {
+                (node.pid, node.answering, node.state) = (None, false, NodeState::Waiting);
+                node.last_exit = Some(exit.clone());
+            }
+            Some(Input::NodeUp { pid, .. }) => (node.pid, node.state) = (Some(*pid), NodeState::Running),
+            _ => {}
         }
         snapshot
     }
 
-    /// How the node has ended, where nothing can be decided of it yet because nothing can be written down.
-    fn end_waits(&self) -> Option<&NodeExit> {
-        self.waiting.iter().find_map(|input| match input {
-            Input::NodeExited { exit, .. } => Some(exit),
-            _ => None,
-        })
+    /// What was last heard of the node's process, where nothing can be decided of it yet because nothing can be written
+    /// down.
+    fn process_waits(&self) -> Option<&Input> {
+        self.waiting.iter().rev().find(|input| is_of_process(input))
     }
 
     /// Who waits for the answer to an order.
@@ -266,8 +267,11 @@ impl Loop {
                     drop(reply.send(Err(nothing_is_ordered())));
                     return Ok(None);
                 }
-                let gone = matches!(kept, Input::NodeExited { .. }) || self.end_waits().is_some();
-                self.core.store_failed(&problem, self.core.node_pid().is_some() && !gone);
+                let runs = match self.process_waits().or(Some(&kept).filter(|input| is_of_process(input))) {
+                    Some(news) => matches!(news, Input::NodeUp { .. }),
+                    None => self.core.node_pid().is_some(),
+                };
+                self.core.store_failed(&problem, runs);
                 for (_, reply) in self.tickets.drain() {
                     drop(reply.send(Err(ordered_for_later())));
                 }
@@ -355,8 +359,8 @@ impl Loop {
 }
 
 fn ordered_for_later() -> Refused {
-    let message = "decisions cannot be written down now; what was ordered stands, and goes on when they can be; see: \
-                   wemixvisor status";
+    let message = "decisions cannot be written down now; what was ordered goes on when they can be, and how it ends \
+                   is not known yet; see: wemixvisor status";
     Refused { code: RefusalCode::Failed, message: message.into() }
 }
 
@@ -395,6 +399,10 @@ pub(crate) fn write(store: &mut Store, entries: &[Entry]) -> Result<Vec<Recorded
         }
     }
     Ok(recorded)
+}
+
+fn is_of_process(input: &Input) -> bool {
+    matches!(input, Input::NodeUp { .. } | Input::NodeExited { .. })
 }
 
 /// Whether these are records of the downtime, for which no disk is waited for. They outlive a crash of the

@@ -93,9 +93,11 @@ async fn stream(api: &Api, topics: Topics, since: Option<u64>) -> Result<Respons
         false => None,
     };
     let mut shown = Shown::default();
+    // What comes later is in the listener's ring.
+    let known = api.hub.last();
     let first = match since {
-        Some(since) => shown.go_on(api, topics, since).await?,
-        None => shown.begin(api, topics).await?,
+        Some(since) => shown.go_on(api, topics, since, known).await?,
+        None => shown.begin(api, topics, known).await?,
     };
     Ok(sse::response(Stream::of_events(api.clone(), listener, lines, shown, first)))
 }

@@ -18,7 +18,7 @@ use super::Api;
 use super::error::ApiError;
 use super::frame::{Frame, TOO_LARGE};
 use super::hub::Listener;
-use super::shown::Shown;
+use super::shown::{Shown, let_go};
 use super::topic::Topic;
 
 /// A connection on which nothing happens is kept open with a comment.
@@ -86,7 +86,7 @@ impl Stream {
                 return None;
             }
             if self.shown.replays() {
-                self.shown.let_go(&mut [Some(&mut self.listener.frames), self.lines.as_mut()]);
+                let_go([Some(&mut self.listener.frames), self.lines.as_mut()]);
                 match self.shown.next_page(&self.api).await {
                     Ok(frames) => self.first = frames.into(),
                     Err(error) => return Some(self.last_word(&json!(error.body()))),
@@ -94,9 +94,11 @@ impl Stream {
                 continue;
             }
             let frame = tokio::select! {
+                // Lines carry the number of an event: that has to be passed on before them.
+                biased;
+                () = self.listener.over.cancelled() => Err(RecvError::Closed),
                 frame = self.listener.frames.recv() => frame,
                 frame = next_lines(&mut self.lines) => frame,
-                () = self.listener.over.cancelled() => Err(RecvError::Closed),
             };
             match frame {
                 Ok(frame) if self.shown.lets_pass(&frame) => return Some(self.fitting(frame)),
@@ -113,6 +115,7 @@ impl Stream {
     /// The frame, or why the stream ends here.
     fn fitting(&mut self, frame: Arc<Frame>) -> Arc<Frame> {
         if frame.fits() {
+            self.shown.gives(&frame);
             return frame;
         }
         self.first.clear();

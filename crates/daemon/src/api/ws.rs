@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use super::error::ApiError;
 use super::frame::{Frame, MAX_FRAME, TOO_LARGE};
 use super::hub::Listener;
-use super::shown::Shown;
+use super::shown::{Shown, let_go};
 use super::sse::next_lines;
 use super::topic::{Topic, Topics};
 use super::{Api, wire};
@@ -144,7 +144,7 @@ type End = Option<Over>;
 impl Client {
     async fn converse(&mut self, mut listener: Listener) -> End {
         let hello = json!({"wemixvisor": env!("CARGO_PKG_VERSION"), "api": wire::API_VERSION});
-        if let Err(end) = self.tell("hello", &hello).await {
+        if let Err(end) = self.give(&answer("hello", &hello, self.api.hub.last())).await {
             return end;
         }
         let mut lines = None;
@@ -161,12 +161,15 @@ impl Client {
                 continue;
             }
             let said = tokio::select! {
-                frame = listener.frames.recv() => self.pass_on(frame, Some(&mut listener.frames)).await,
-                frame = next_lines(&mut lines) => self.pass_on(frame, lines.as_mut()).await,
+                // Lines and answers carry the number of an event: that has to be passed on before them.
+                biased;
+                () = listener.over.cancelled() => Err(Some(ENDS)),
+                frame = listener.frames.recv() => self.pass_on(frame, &mut listener.frames).await,
+                frame = next_lines(&mut lines) => self.pass_line(frame).await,
                 message = self.socket.recv() => {
                     heard = Instant::now();
                     match message {
-                        Some(Ok(message)) => self.heard(message, &mut lines).await,
+                        Some(Ok(message)) => self.heard(message, &mut listener.frames, &mut lines).await,
                         // Also what breaks the protocol's rules: the library has answered that.
                         Some(Err(_)) | None => Err(None),
                     }
@@ -178,7 +181,6 @@ impl Client {
                         self.send(Message::Ping(axum::body::Bytes::new())).await
                     }
                 }
-                () = listener.over.cancelled() => Err(Some(ENDS)),
             };
             if let Err(end) = said {
                 return end;
@@ -193,20 +195,20 @@ impl Client {
         listener: &mut Listener,
         lines: Option<&mut broadcast::Receiver<Arc<Frame>>>,
     ) -> Result<(), End> {
-        self.shown.let_go(&mut [Some(&mut listener.frames), lines]);
+        let_go([Some(&mut listener.frames), lines]);
         let over = listener.over.clone();
         let page = async {
             match self.shown.next_page(&self.api).await {
                 Ok(frames) => {
                     for frame in frames {
-                        self.text(frame.text.clone()).await?;
+                        self.give(&frame).await?;
                     }
                     Ok(())
                 }
                 Err(error) => {
                     let last =
                         Frame::passing(Topic::System, "error", &json!(error.body()), self.shown.told());
-                    self.text(last.text).await?;
+                    self.give(&last).await?;
                     Err(Some(Over { code: TRY_AGAIN_LATER, reason: "the events cannot be read" }))
                 }
             }
@@ -221,33 +223,46 @@ impl Client {
     async fn pass_on(
         &mut self,
         first: Result<Arc<Frame>, RecvError>,
-        mut ring: Option<&mut broadcast::Receiver<Arc<Frame>>>,
+        ring: &mut broadcast::Receiver<Arc<Frame>>,
     ) -> Result<(), End> {
-        let mut next = first;
+        self.pass(first).await?;
+        self.pass_waiting(ring).await
+    }
+
+    async fn pass_line(&mut self, lines: Result<Arc<Frame>, RecvError>) -> Result<(), End> {
+        self.pass(lines).await?;
+        in_time(self.socket.flush()).await
+    }
+
+    async fn pass_waiting(&mut self, ring: &mut broadcast::Receiver<Arc<Frame>>) -> Result<(), End> {
         loop {
-            match next {
-                Ok(frame) if self.shown.lets_pass(&frame) => {
-                    fits(&frame.text)?;
-                    in_time(self.socket.feed(Message::Text(frame.text.clone()))).await?;
-                }
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => {
-                    return Err(Some(Over { code: TRY_AGAIN_LATER, reason: TOO_SLOW }));
-                }
-                Err(RecvError::Closed) => return Err(None),
-            }
-            next = match ring.as_mut().map(|ring| ring.try_recv()) {
-                Some(Ok(frame)) => Ok(frame),
-                Some(Err(TryRecvError::Lagged(behind))) => Err(RecvError::Lagged(behind)),
-                Some(Err(TryRecvError::Closed)) => Err(RecvError::Closed),
-                Some(Err(TryRecvError::Empty)) | None => return in_time(self.socket.flush()).await,
+            let next = match ring.try_recv() {
+                Ok(frame) => Ok(frame),
+                Err(TryRecvError::Lagged(behind)) => Err(RecvError::Lagged(behind)),
+                Err(TryRecvError::Closed) => Err(RecvError::Closed),
+                Err(TryRecvError::Empty) => return in_time(self.socket.flush()).await,
             };
+            self.pass(next).await?;
+        }
+    }
+
+    async fn pass(&mut self, next: Result<Arc<Frame>, RecvError>) -> Result<(), End> {
+        match next {
+            Ok(frame) if self.shown.lets_pass(&frame) => {
+                fits(&frame.text)?;
+                self.shown.gives(&frame);
+                in_time(self.socket.feed(Message::Text(frame.text.clone()))).await
+            }
+            Ok(_) => Ok(()),
+            Err(RecvError::Lagged(_)) => Err(Some(Over { code: TRY_AGAIN_LATER, reason: TOO_SLOW })),
+            Err(RecvError::Closed) => Err(None),
         }
     }
 
     async fn heard(
         &mut self,
         message: Message,
+        ring: &mut broadcast::Receiver<Arc<Frame>>,
         lines: &mut Option<broadcast::Receiver<Arc<Frame>>>,
     ) -> Result<(), End> {
         if self.says.0.elapsed() > SAYS_WITHIN {
@@ -257,16 +272,19 @@ impl Client {
         if self.says.1 > MAX_SAYS {
             return Err(Some(Over { code: POLICY, reason: "more than 100 messages within 10 s" }));
         }
+        // The number of the answer: everything up to it is in the ring.
+        let known = self.api.hub.last();
+        self.pass_waiting(ring).await?;
         let said = match message {
-            Message::Text(text) => self.obey(&text, lines).await,
+            Message::Text(text) => self.obey(&text, lines, known).await,
             Message::Binary(_) => Err(ApiError::invalid("messages are JSON texts")),
             Message::Ping(_) | Message::Pong(_) => return Ok(()),
             Message::Close(_) => return Err(None),
         };
         match said {
             Ok(frames) => {
-                for text in frames {
-                    self.text(text).await?;
+                for frame in frames {
+                    self.give(&frame).await?;
                 }
                 Ok(())
             }
@@ -275,7 +293,7 @@ impl Client {
                 if self.slips > MAX_SLIPS {
                     return Err(Some(Over { code: POLICY, reason: "too many messages that mean nothing" }));
                 }
-                self.tell("error", &json!(error.body())).await
+                self.give(&answer("error", &json!(error.body()), known)).await
             }
         }
     }
@@ -285,7 +303,8 @@ impl Client {
         &mut self,
         text: &str,
         lines: &mut Option<broadcast::Receiver<Arc<Frame>>>,
-    ) -> Result<Vec<Utf8Bytes>, ApiError> {
+        known: u64,
+    ) -> Result<Vec<Arc<Frame>>, ApiError> {
         let said: Said = serde_json::from_str(text).map_err(|error| {
             ApiError::invalid(format!(
                 "say {{\"action\": \"subscribe\" or \"unsubscribe\", \"topics\": […], \"since\": number}}: {error}"
@@ -302,21 +321,21 @@ impl Client {
                     *lines = Some(self.api.hub.lines().await);
                 }
                 let frames = match said.since {
-                    Some(since) => self.shown.go_on(&self.api, topics, since).await?,
-                    None => self.shown.begin(&self.api, topics).await?,
+                    Some(since) => self.shown.go_on(&self.api, topics, since, known).await?,
+                    None => self.shown.begin(&self.api, topics, known).await?,
                 };
-                // The number to come back with, and not the newest: what is replayed comes only now.
-                let last = said.since.map_or(self.api.hub.last(), |since| since.min(self.api.hub.last()));
-                let told = json!({"topics": self.shown.topics().with(topics).names()});
-                let first = Frame::passing(Topic::System, "subscribed", &told, last).text;
-                Ok(std::iter::once(first).chain(frames.iter().map(|frame| frame.text.clone())).collect())
+                // What is replayed comes only now.
+                let known = said.since.map_or(known, |since| since.min(known));
+                let told = json!({"topics": self.shown.topics().names()});
+                Ok(std::iter::once(Arc::new(answer("subscribed", &told, known))).chain(frames).collect())
             }
             "unsubscribe" => {
                 self.shown.leave(topics);
                 if topics.contains(Topic::Logs) {
                     *lines = None;
                 }
-                Ok(vec![self.answer("unsubscribed", &json!({"topics": self.shown.topics().names()}))])
+                let told = json!({"topics": self.shown.topics().names()});
+                Ok(vec![Arc::new(answer("unsubscribed", &told, known))])
             }
             other => {
                 let other: String = other.chars().take(64).collect();
@@ -325,18 +344,10 @@ impl Client {
         }
     }
 
-    fn answer(&self, kind: &str, data: &Value) -> Utf8Bytes {
-        Frame::passing(Topic::System, kind, data, self.api.hub.last()).text
-    }
-
-    async fn tell(&mut self, kind: &str, data: &Value) -> Result<(), End> {
-        let text = self.answer(kind, data);
-        self.text(text).await
-    }
-
-    async fn text(&mut self, text: Utf8Bytes) -> Result<(), End> {
-        fits(&text)?;
-        self.send(Message::Text(text)).await
+    async fn give(&mut self, frame: &Frame) -> Result<(), End> {
+        fits(&frame.text)?;
+        self.shown.gives(frame);
+        self.send(Message::Text(frame.text.clone())).await
     }
 
     async fn send(&mut self, message: Message) -> Result<(), End> {
@@ -350,6 +361,10 @@ impl Client {
         // It may not read, or be gone.
         let _ = timeout(LAST_WORD, self.socket.send(close)).await;
     }
+}
+
+fn answer(kind: &str, data: &Value, known: u64) -> Frame {
+    Frame::passing(Topic::System, kind, data, known)
 }
 
 /// The library has no room for a longer one, and would break off without a word.

@@ -92,7 +92,7 @@ fn a_full_disk_under_the_state_answers_orders_at_once_and_hides_no_end_of_the_no
     home.sees("it is ready", |status| status["upgrades"][0]["ready"] == json!(true));
     disk.fill();
     // The first one is under way when that is found out, those after it are refused.
-    for what in ["what was ordered stands", "so nothing is ordered"] {
+    for what in ["how it ends is not known yet", "so nothing is ordered"] {
         let said = home.cli(&["upgrade", "apply", "v2", "--no-wait"]).expect(1);
         assert!(said.err.contains(what), "{}", said.err);
     }

@@ -132,7 +132,8 @@ export class Live {
       this.onState("live");
     }
     this.onFrame(frame);
-    if (Number.isInteger(frame.seq)) this.seq = Math.max(this.seq ?? 0, frame.seq);
+    // With `hello` nothing has been told yet.
+    if (frame.type !== "hello" && Number.isInteger(frame.seq)) this.seq = frame.seq;
   }
 
   listen() {

@@ -135,6 +135,44 @@ fn g44_who_takes_events_slowly_has_them_all_once_and_in_order() {
 }
 
 #[test]
+fn g44_whatever_frame_was_the_last_one_its_number_is_the_one_to_come_back_with() {
+    let home = with_events();
+    let door = with_door(&home);
+    let supervisor = started(&home, door);
+    let mut talk = door.websocket(&[]).unwrap();
+    talk.say(
+        json!({"action": "subscribe", "topics": ["upgrades", "heights", "alerts", "system"]}).to_string(),
+    );
+    let known = talk.until("subscribed")["seq"].as_u64().unwrap();
+    // A topic more, from its beginning, while the others go on: more than may wait for a client.
+    talk.say(json!({"action": "subscribe", "topics": ["node"], "since": 0}).to_string());
+    assert_eq!(talk.until("subscribed")["seq"], 0);
+    assert_eq!(talk.until("seeded")["seq"], 1);
+    makes_noise(&home);
+    // The answer to nonsense has a number as well.
+    talk.say("nonsense");
+    let all: Value = home.ask("GET", &format!("/api/v1/events?since={SEEDED}&limit=1000"), None).unwrap().1;
+    let last = all["last"].as_u64().unwrap();
+    assert!(last > known + 300, "{last}");
+    let (mut told, mut answered, mut resumes_at) = (Vec::new(), false, 1);
+    while !answered || told.last().is_none_or(|seq| *seq < last) {
+        let frame = talk.hear().unwrap();
+        let seq = frame["seq"].as_u64().unwrap();
+        answered |= frame["type"] == "error";
+        if let Some(number) = number(&frame).filter(|_| frame["type"] != "error") {
+            assert!(number > resumes_at, "{number} comes after a frame that said {resumes_at}: {frame}");
+            told.push(number);
+        }
+        resumes_at = seq;
+    }
+    assert!(answered);
+    assert_eq!(told[..100], (2..=101).collect::<Vec<u64>>());
+    let since_then: Vec<u64> = told.iter().copied().filter(|seq| *seq > known).collect();
+    assert_eq!(since_then, (known + 1..=*told.last().unwrap()).collect::<Vec<_>>());
+    assert_eq!(supervisor.stop(), 0);
+}
+
+#[test]
 fn g44_what_is_not_kept_any_more_is_said_to_be_missing() {
     let home = home();
     remember(&home, 10_500);
