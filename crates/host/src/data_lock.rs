@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::home::same_place;
 use crate::keeper::DATA_DIR_LOCK;
-use crate::lock::{is_another, is_held, take_when_let_go};
+use crate::lock::{SUPERVISOR_LOCK, is_another, is_held, take_when_let_go};
 
 /// The lock's name in the data directory.
 pub const DATA_SUPERVISOR_LOCK: &str = "wemixvisor-supervisor.lock";
@@ -111,8 +111,9 @@ impl DataDirLock {
     pub fn claim_without_node(&mut self, home: &Path) -> Result<(), DataDirTaken> {
         let other = self.before.take().filter(|before| !same_place(&before.home, home));
         // The node's keeper locks the directory and a file in it: the file can be removed, and not every file system
-        // locks directories.
-        let node_runs = || is_held(&self.data) || is_held(&self.data.join(DATA_DIR_LOCK));
+        // locks directories. A wemixvisor directory is locked by its supervisor.
+        let directory_is_held = || !self.data.join(SUPERVISOR_LOCK).exists() && is_held(&self.data);
+        let node_runs = || is_held(&self.data.join(DATA_DIR_LOCK)) || directory_is_held();
         match other.filter(|_| node_runs()) {
             Some(Owner { home, .. }) => Err(DataDirTaken::NodeRuns { data: self.data.clone(), home }),
             None => {
