@@ -144,10 +144,10 @@ pub fn plans(home: &Home) -> Result<Vec<Plan>, String> {
     plans_with_sum(home).0
 }
 
-/// The same, and the sum of what the file held when it could be read.
+/// The same, and the sum of what the file held when it could be read, also where it cannot be used.
 pub(crate) fn plans_with_sum(home: &Home) -> (Result<Vec<Plan>, String>, Option<Digest>) {
     match plan_bytes::read(home) {
-        Err(error) => (Err(said(&error)), None),
+        Err(error) => (Err(said(&error)), error.digest()),
         // A disk that is not mounted takes back no plan.
         Ok(None) if !home.data().is_dir() => {
             (Err(format!("the data directory {} is not there", home.data().display())), None)

@@ -17,6 +17,7 @@ use crate::digest::Digest;
 use crate::durable::{self, DurableError};
 use crate::home::Home;
 use crate::trial::{crash_point, fault};
+use crate::watch::COMPARED;
 
 /// The longest plan file, in bytes (PRODUCT.md section 3).
 pub const MAX_SIZE: u64 = 1024 * 1024;
@@ -49,11 +50,21 @@ pub enum PlanFileIoError {
     #[error("the plan file {} is not a regular file", .0.display())]
     NotRegular(PathBuf),
     /// More than [`MAX_SIZE`].
-    #[error("the plan file {} has more than {MAX_SIZE} bytes", .0.display())]
-    TooLarge(PathBuf),
+    #[error("the plan file {} has more than {MAX_SIZE} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The sum of its bytes; `None` where even the watch reads no further, or that much was to be written.
+        digest: Option<Digest>,
+    },
     /// Not text.
-    #[error("the plan file {} is not UTF-8 text", .0.display())]
-    NotText(PathBuf),
+    #[error("the plan file {} is not UTF-8 text", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The sum of its bytes.
+        digest: Digest,
+    },
     /// It cannot be read.
     #[error("cannot read the plan file {}", path.display())]
     Unreadable {
@@ -79,6 +90,17 @@ pub enum PlanFileIoError {
     /// It cannot be written.
     #[error("cannot change the plan file")]
     NotWritten(#[from] DurableError),
+}
+
+impl PlanFileIoError {
+    /// The sum of what the file holds, where it was read and cannot be used.
+    pub fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::TooLarge { digest, .. } => *digest,
+            Self::NotText { digest, .. } => Some(*digest),
+            _ => None,
+        }
+    }
 }
 
 /// An edit that was not made: refused by whoever edits, or impossible.
@@ -125,7 +147,7 @@ pub fn edit<E>(
         let text = change(found.map(|content| content.text)).map_err(EditError::Refused)?;
         let digest = Digest::of_bytes(text.as_bytes());
         if text.len() as u64 > MAX_SIZE {
-            return Err(PlanFileIoError::TooLarge(path).into());
+            return Err(PlanFileIoError::TooLarge { path, digest: None }.into());
         }
         if before == Some(digest) || replace(&path, &text, before)? {
             crash_point("plans.done");
@@ -150,12 +172,16 @@ fn read_at(path: &Path) -> Result<Option<PlanFileContent>, PlanFileIoError> {
         return Err(PlanFileIoError::NotRegular(path.into()));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(PlanFileIoError::TooLarge(path.into()));
+    // As far as the watch reads it.
+    file.take(COMPARED + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let length = bytes.len() as u64;
+    if length > MAX_SIZE {
+        let digest = (length <= COMPARED).then(|| Digest::of_bytes(&bytes));
+        return Err(PlanFileIoError::TooLarge { path: path.into(), digest });
     }
     let digest = Digest::of_bytes(&bytes);
-    let text = String::from_utf8(bytes).map_err(|_| PlanFileIoError::NotText(path.into()))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| PlanFileIoError::NotText { path: path.into(), digest })?;
     Ok(Some(PlanFileContent { digest, text }))
 }
 
@@ -267,7 +293,7 @@ mod tests {
         set(&home, "[1]");
         let large = "x".repeat(MAX_SIZE as usize + 1);
         let result = edit(&home, |_| Ok::<_, Infallible>(large.clone()));
-        assert!(matches!(result, Err(EditError::Io(PlanFileIoError::TooLarge(_)))));
+        assert!(matches!(result, Err(EditError::Io(PlanFileIoError::TooLarge { .. }))));
         assert_eq!(fs::metadata(home.plan_file()).unwrap().ino(), inode);
     }
 
@@ -301,9 +327,9 @@ mod tests {
         assert!(matches!(read(&home), Err(PlanFileIoError::Unreadable { .. })));
         fs::remove_file(home.plan_file()).unwrap();
         fs::write(home.plan_file(), [0xff, 0xfe]).unwrap();
-        assert!(matches!(read(&home), Err(PlanFileIoError::NotText(_))));
+        assert!(matches!(read(&home), Err(PlanFileIoError::NotText { .. })));
         fs::write(home.plan_file(), vec![b' '; 2 * MAX_SIZE as usize]).unwrap();
-        assert!(matches!(read(&home), Err(PlanFileIoError::TooLarge(_))));
+        assert!(matches!(read(&home), Err(PlanFileIoError::TooLarge { .. })));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::program::FileIdentity;
 const SAFETY_POLL: Duration = Duration::from_secs(2);
 
 /// The longest file that is compared, in bytes: twice what a plan file may have.
-const COMPARED: u64 = 2 * 1024 * 1024;
+pub(crate) const COMPARED: u64 = 2 * 1024 * 1024;
 
 /// What is asked of inotify: not every write (the database lies in a watched directory, too), but the end of
 /// writing, and everything about names.
@@ -82,8 +82,8 @@ pub struct WatchedFile {
 impl FileWatch {
     /// Watches files, each of which may be there or not. `on_change` is called, on the watch's thread, with
     /// the path of every file whose content differs from what it was: made, changed, removed, become unreadable
-    /// or readable. It answers with the sum of what it read itself, `None` where it could not: when that is not what
-    /// the file holds, it is called again. What the files hold when this returns is the beginning: read them after it,
+    /// or readable. It answers with the sum of what it read itself, also where that makes no sense, and `None` where
+    /// it could not be read: when that is not what the file holds, it is called again. What the files hold when this returns is the beginning: read them after it,
     /// and nothing is missed.
     ///
     /// A directory that inotify covers is polled every two seconds (or every `poll_every`, if that is longer); one
@@ -323,6 +323,7 @@ pub fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
 #[allow(clippy::disallowed_methods)] // Files written in place are just what is to be noticed.
 mod tests {
     use super::*;
+    use crate::plan_file;
     use std::io::Write as _;
     use std::sync::mpsc::{Receiver, channel};
     use std::time::SystemTime;
@@ -431,6 +432,31 @@ mod tests {
         // Files are looked at in order: a report on the first one would have come first.
         assert_eq!(told.recv_timeout(LIMIT), Ok(other));
         assert!(told.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_plan_file_that_cannot_be_used_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = crate::home::Home::new(dir.path(), None, Some(dir.path()), "node").unwrap();
+        let (path, other) = (home.plan_file(), dir.path().join("other"));
+        let (tell, told) = channel();
+        let on_change = move |path: &Path| {
+            drop(tell.send(path.to_path_buf()));
+            if path != home.plan_file() {
+                return Digest::of_file(path).ok();
+            }
+            plan_file::read(&home).map_or_else(|error| error.digest(), |found| Some(found?.digest))
+        };
+        let at_once = |path: &PathBuf| WatchedFile { path: path.clone(), settles_in: Duration::ZERO };
+        let _watch = FileWatch::start(vec![at_once(&path), at_once(&other)], RARELY, on_change).unwrap();
+        let (between, too_long) = (plan_file::MAX_SIZE + 1, COMPARED + 1);
+        for bytes in [vec![0xff], vec![b' '; between as usize], vec![b' '; too_long as usize]] {
+            durable::write_atomic(&path, &bytes, 0o644).unwrap();
+            assert_eq!(told.recv_timeout(LIMIT).as_ref(), Ok(&path));
+            durable::write_atomic(&other, bytes.len().to_string().as_bytes(), 0o644).unwrap();
+            // Files are looked at in order: a second report on the first one would come first.
+            assert_eq!(told.recv_timeout(LIMIT).as_ref(), Ok(&other), "{} bytes", bytes.len());
+        }
     }
 
     #[test]

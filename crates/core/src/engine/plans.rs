@@ -223,8 +223,10 @@ impl Engine {
             // What stood in the way may be gone: no need to wait for the next retry.
             scheduled.retry_at = now.mono;
         }
-        // Of the one that is being carried out it is no news.
-        if news && !self.upgrade.as_ref().is_some_and(|under_way| under_way.is_for(name)) {
+        // Of the one that is being carried out it is no news; of one that was changed meanwhile it is.
+        let under_way =
+            self.upgrade.as_ref().and_then(|under_way| under_way.upgrade.switchover.plan.as_ref());
+        if news && under_way != Some(&plan) {
             let (kind, text) = if ready {
                 let sum = check.sha256.as_ref().map_or_else(String::new, |sum| format!(" (sha256 {sum})"));
                 ("upgrade_ready", format!("upgrade {name} is ready for height {}{sum}", plan.height))

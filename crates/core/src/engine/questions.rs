@@ -29,11 +29,13 @@ impl Engine {
         self.heard_at = now.mono;
         let Some(under_way) = self.upgrade.as_mut().filter(|_| gap > STOOD_STILL) else { return };
         let Some(probation) = &mut under_way.probation else { return };
-        probation.stood_still(gap.saturating_sub(BEAT));
+        let credit = gap.saturating_sub(BEAT);
+        probation.stood_still(credit);
         let label = under_way.upgrade.switchover.label();
         let text = format!(
-            "the supervisor stood still for {:.1} s: upgrade {label} is given that much longer to prove itself",
-            gap.as_secs_f64()
+            "the supervisor could decide nothing for {:.1} s: upgrade {label} is given {:.1} s longer to prove itself",
+            gap.as_secs_f64(),
+            credit.as_secs_f64()
         );
         self.event(out, "upgrades", "stood_still", text, json!({ "name": label, "ms": millis(gap) }));
     }

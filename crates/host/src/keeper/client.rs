@@ -416,9 +416,10 @@ pub async fn stands_still(dir: &Path) -> Option<StandsStill> {
     }
 }
 
-/// The process id of the keeper of `dir`, if it is stopped at this moment. Nothing is waited for.
+/// The process id of the keeper of `dir`, if it is stopped (SIGSTOP) at this moment. Nothing is waited for.
 pub fn stopped(dir: &Path) -> Option<u32> {
-    let is_stopped = |pid: &u32| matches!(still(*pid), Some(StandsStill::Stopped(_)));
+    // Not `t`: whoever traces it (strace, a debugger) has it stand for instants, and SIGCONT would not help.
+    let is_stopped = |pid: &u32| ProcessStat::of(*pid).is_ok_and(|stat| stat.state == b'T');
     // The id may be another's by now, where no keeper holds the lock.
     written_pid(dir).filter(is_stopped).filter(|_| keeper_is_there(dir))
 }

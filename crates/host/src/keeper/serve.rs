@@ -432,7 +432,8 @@ impl Server {
     /// Done, then written down: if the keeper is killed in between, the next one sends a second SIGTERM, which a node
     /// counts and otherwise ignores. The other way round the node would get none, and in the end SIGKILL.
     fn terminate(&mut self, id: u64, of: OfLaunch) {
-        let first = self.node.as_ref().is_some_and(|node| !node.process.term_sent);
+        let first =
+            self.node.as_ref().is_some_and(|node| of.is(node.process.launch_id) && !node.process.term_sent);
         let answer = self.with_node(of, Running::terminate);
         crash_point("keeper.term.sent");
         if let Some(node) = self.node.as_ref().filter(|_| first) {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use wemixvisor_host::keeper::{KeeperError, SpawnError, WaitStatus};
 
@@ -121,10 +122,13 @@ async fn an_order_for_another_launch_touches_no_node() {
     let mut at = home.start().await;
     at.keeper.spawn(home.sh(2, COUNTING)).await.unwrap();
     until("it is ready", async || home.log_text().contains("ready")).await;
+    let record = || fs::metadata(home.dir().join("node.json")).unwrap().ino();
+    let noted = record();
     for late in [at.keeper.terminate(Some(1)).await, at.keeper.kill(Some(1)).await] {
         assert!(matches!(late, Err(KeeperError::NoNode)), "{late:?}");
     }
     assert!(!at.keeper.state().await.unwrap().node.unwrap().term_sent);
+    assert_eq!(record(), noted, "it is not written again");
     at.keeper.terminate(Some(2)).await.unwrap();
     until("it was told", async || home.log_text().contains("term 1")).await;
     fs::File::create(home.root.path().join("go")).unwrap();

@@ -101,6 +101,26 @@ async fn a_stopped_keeper_is_seen_without_waiting_for_it() {
     until("it goes on", async || seen().is_none()).await;
 }
 
+#[tokio::test]
+async fn a_traced_keeper_is_not_called_stopped() {
+    let home = Home::new();
+    let at = home.start().await;
+    let pid = at.state.keeper_pid;
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: these requests touch no memory of ours.
+    #[allow(unsafe_code)]
+    let trace = |request| unsafe { libc::ptrace(request, pid as libc::pid_t, none, none) };
+    if trace(libc::PTRACE_SEIZE) != 0 {
+        return eprintln!("nothing may be traced here: {}", std::io::Error::last_os_error());
+    }
+    trace(libc::PTRACE_INTERRUPT);
+    let stands = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") t ");
+    until("it stands", async || stands()).await;
+    assert_eq!(keeper::stopped(&home.dir()), None);
+    trace(libc::PTRACE_DETACH);
+    assert_eq!(at.keeper.state().await.unwrap().keeper_pid, pid);
+}
+
 /// The id that a dead keeper left in its lock file is another's by now.
 #[tokio::test]
 async fn a_stopped_stranger_is_not_taken_for_the_keeper() {

@@ -1,7 +1,7 @@
 //! Plans that are cancelled, moved and edited, by order and by hand, at every moment.
 
 use super::timeline::Act;
-use super::world::{World, name, plan, to};
+use super::world::{Crash, World, name, plan, to};
 use crate::engine::port::{Order, RefusalCode};
 use crate::plan::{Plan, SwitchMode};
 use crate::upgrade::{Hooks, Outcome, Step};
@@ -44,6 +44,37 @@ fn cancelled_or_moved_one_block_before() {
             assert_eq!(world.disk.count("upgrades", "upgrade_updated"), 1);
         }
     }
+}
+
+/// An upgrade of v2 whose program proves itself for a while.
+fn in_probation() -> World {
+    let mut world = World::with_plans(vec![at(110)]);
+    world.program("v2").answers_after = Some(20_000);
+    world.run_to("probation", 60_000, |world| {
+        world.disk.open().is_some_and(|open| open.step == Step::Probation)
+    });
+    assert_eq!(world.disk.count("upgrades", "upgrade_ready"), 1);
+    world
+}
+
+#[test]
+fn the_plan_that_is_being_carried_out_is_not_told_to_be_ready() {
+    let mut world = in_probation();
+    // The next supervisor prepares it anew.
+    world.at(world.now, Act::Crash(Crash { away: 1_000, ..Crash::default() }));
+    world.run_for(5_000);
+    assert!(world.disk.open().is_some_and(|open| open.step == Step::Probation));
+    assert!(world.snapshot().plans[0].readiness.is_some());
+    assert_eq!(world.disk.count("upgrades", "upgrade_ready"), 1);
+}
+
+#[test]
+fn a_plan_that_is_moved_while_it_is_carried_out_is_told_to_be_ready() {
+    let mut world = in_probation();
+    world.at(world.now, Act::Write(Ok(vec![at(500)])));
+    world.run_for(5_000);
+    assert!(world.disk.open().is_some_and(|open| open.step == Step::Probation));
+    assert_eq!(world.disk.count("upgrades", "upgrade_ready"), 2);
 }
 
 /// The edit of the file takes longer than the block, and the program is verified in the meantime.

@@ -50,6 +50,11 @@ fn a_good_program_is_committed_wherever_the_supervisor_stood_still() {
             world.settle(gap + 100_000);
             assert_eq!(world.disk.outcomes(), [&Outcome::Committed], "{stage}, {gap} ms");
             assert!(world.disk.count("upgrades", "stood_still") == 1, "{stage}, {gap} ms: it is told");
+            let said = world.disk.events.iter().find(|event| event.kind == "stood_still");
+            let said = said.unwrap().data["message"].as_str().unwrap();
+            let numbers = said.split(' ').filter_map(|word| word.parse::<f64>().ok());
+            let [nothing_for, longer] = numbers.collect::<Vec<_>>()[..] else { panic!("{said}") };
+            assert!((nothing_for - longer - 1.0).abs() < 0.11, "less one beat: {said}");
         }
     }
 }
