@@ -20,6 +20,7 @@ use toml_edit::{DocumentMut, Item, Table};
 use wemixvisor_core::near::{did_you_mean, near};
 use wemixvisor_core::settings::{Applies, Resolved, Row, Setting, TABLE, setting};
 use wemixvisor_host::durable;
+use wemixvisor_host::watch::read_whole;
 
 use super::error::ApiError;
 use super::openapi::SettingValues;
@@ -29,6 +30,9 @@ use crate::preparing::said;
 
 /// A new settings file is for the same user.
 const NEW_MODE: u32 = 0o600;
+
+/// What a file holds in which nothing is set any more: an empty one would be taken for one that is lost.
+const NOTHING_SET: &str = "# nothing is set here\n";
 
 /// A change is prepared so often when the file is changed by others meanwhile.
 const TRIES: usize = 3;
@@ -76,12 +80,16 @@ fn each_once<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D
     responses(
         (status = 200, description = "Every setting.", body = wire::Settings),
         (status = 400, description = "The settings on the disk are not valid."),
+        (status = 409, description = "The file is gone or empty: what is in force is not what is on the disk."),
         (status = 500, description = "They cannot be read."),
     )
 )]
 pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>, ApiError> {
     let configuration = api.place.configuration.clone();
     let settings = apart(move || {
+        if let Some(lost) = configuration.lost(&read_whole(&configuration.file)) {
+            return Err(ApiError::conflict(lost));
+        }
         let resolved = (configuration.read)(None).map_err(|errors| ApiError::invalid(errors.join("; ")))?;
         Ok(wire::Settings::of(&configuration.file, &resolved))
     });
@@ -94,6 +102,7 @@ pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>,
     responses(
         (status = 200, description = "What the change would do.", body = wire::Changed),
         (status = 400, description = "It is not valid, with everything that is wrong."),
+        (status = 409, description = "The file is gone or empty: put it back first."),
         (status = 413, description = "The body is too long."),
         (status = 500, description = "The settings cannot be read."),
     )
@@ -116,7 +125,8 @@ pub(super) async fn validate(
     responses(
         (status = 200, description = "What was changed, and when it takes effect.", body = wire::Changed),
         (status = 400, description = "It is not valid, with everything that is wrong. Nothing was changed."),
-        (status = 409, description = "Somebody else changes the file all the time. Nothing was changed."),
+        (status = 409, description = "The file is gone or empty, or somebody else changes it all the time. Nothing \
+                                      was changed."),
         (status = 413, description = "The body is too long."),
         (status = 500, description = "The file cannot be read or written. Nothing was changed."),
     )
@@ -176,8 +186,13 @@ struct Prepared {
 
 /// The file's text; `None` when there is none. A link is followed.
 fn text_of(file: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text)),
+    text_in(read_whole(file), file)
+}
+
+/// The same, of what was read from it.
+fn text_in(bytes: io::Result<Vec<u8>>, file: &Path) -> io::Result<Option<String>> {
+    match bytes {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| io::ErrorKind::InvalidData.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !file.is_symlink() => Ok(None),
         Err(error) => Err(error),
     }
@@ -209,8 +224,13 @@ fn replace(file: &Path, prepared: &Prepared) -> Result<bool, ApiError> {
 
 /// What is to be written, or everything that is wrong.
 fn prepare(configuration: &Configuration, changes: &Map<String, Value>) -> Result<Prepared, ApiError> {
+    let bytes = read_whole(&configuration.file);
+    // With one setting in it the file would be taken, and every other setting would be lost for good.
+    if let Some(lost) = configuration.lost(&bytes) {
+        return Err(ApiError::conflict(format!("nothing was changed: {lost}")));
+    }
     let before = (configuration.read)(None).map_err(invalid)?;
-    let present = text_of(&configuration.file).map_err(|error| {
+    let present = text_in(bytes, &configuration.file).map_err(|error| {
         ApiError::failed(format!("cannot read {}: {error}", configuration.file.display()))
     })?;
     let mut document: DocumentMut = present
@@ -225,7 +245,8 @@ fn prepare(configuration: &Configuration, changes: &Map<String, Value>) -> Resul
             Err(what) => wrong.push(what),
         }
     }
-    let text = document.to_string();
+    let text = Some(document.to_string()).filter(|text| !text.trim().is_empty());
+    let text = text.unwrap_or_else(|| NOTHING_SET.into());
     let after = match (configuration.read)(Some(text.clone())) {
         Ok(after) if wrong.is_empty() => after,
         Ok(_) => return Err(invalid(wrong)),
@@ -356,7 +377,10 @@ impl wire::Changed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
+    use wemixvisor_core::settings::{Layers, resolve};
 
     use super::*;
 
@@ -384,6 +408,34 @@ mod tests {
             with("node.kill = 'never'\n", &[("node.kill", json!("allowed"))]),
             "node.kill = \"allowed\"\n"
         );
+    }
+
+    #[test]
+    fn a_file_that_is_lost_is_not_made_anew_and_one_without_settings_is_not_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let configuration = |had_content| {
+            let layers = Layers { env: vec![("HOME".into(), "/h".into())], ..Layers::default() };
+            let read = move |_: Option<String>| Ok(resolve(&layers).unwrap());
+            Configuration::new(file.clone(), Arc::new(read), had_content)
+        };
+        let (lost, fresh) = (configuration(true), configuration(false));
+        let set = Map::from_iter([("validator".to_owned(), json!(true))]);
+        let refused = |set| prepare(&lost, set).err().map(|error| error.body());
+        let is_refused = |with: &str| {
+            let body = refused(&set).unwrap();
+            assert_eq!(body.code, "conflict");
+            assert!(body.error.starts_with("nothing was changed") && body.error.contains(with), "{body:?}");
+        };
+        is_refused("is gone");
+        assert_eq!(prepare(&fresh, &set).ok().unwrap().text, "validator = true\n");
+        durable::write_atomic(&file, b"\n", 0o600).unwrap();
+        is_refused("is empty");
+        durable::write_atomic(&file, b"node.kill = 'never'", 0o600).unwrap();
+        let unset = Map::from_iter([("node.kill".to_owned(), Value::Null)]);
+        assert_eq!(prepare(&lost, &unset).ok().unwrap().text, NOTHING_SET);
+        durable::write_atomic(&file, NOTHING_SET.as_bytes(), 0o600).unwrap();
+        assert_eq!(prepare(&lost, &set).ok().unwrap().text, format!("validator = true\n{NOTHING_SET}"));
     }
 
     #[test]
