@@ -4,7 +4,7 @@
 //! like a change by hand. What guards the API itself, what the supervisor executes, and where everything lies is not
 //! changed from here: a stolen token must not become a program that runs.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::{fmt, fs, io};
@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use toml_edit::{DocumentMut, Item, Table};
 use wemixvisor_core::near::{did_you_mean, near};
 use wemixvisor_core::settings::{Applies, Resolved, Row, Setting, TABLE, setting};
-use wemixvisor_host::durable;
+use wemixvisor_host::durable::{self, DurableError};
 use wemixvisor_host::watch::read_whole;
 
 use super::error::ApiError;
@@ -128,7 +128,8 @@ pub(super) async fn validate(
         (status = 409, description = "The file is gone or empty, or somebody else changes it all the time. Nothing \
                                       was changed."),
         (status = 413, description = "The body is too long."),
-        (status = 500, description = "The file cannot be read or written. Nothing was changed."),
+        (status = 500, description = "The file cannot be read or written, and nothing was changed; or it was changed, \
+                                      but cannot be forced to the disk. The error says which."),
     )
 )]
 pub(super) async fn change(
@@ -141,8 +142,10 @@ pub(super) async fn change(
         let _one = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..TRIES {
             let prepared = prepare(&configuration, &changes)?;
-            if replace(&configuration.file, &prepared)? {
-                return Ok(prepared.changed);
+            match replace(&configuration.file, &prepared)? {
+                Written::Left => {}
+                Written::Replaced => return Ok((prepared.changed, None)),
+                Written::NotForced(why) => return Ok((prepared.changed, Some(why))),
             }
         }
         let file = configuration.file.display();
@@ -150,9 +153,14 @@ pub(super) async fn change(
             "nothing was changed: {file} is being changed by somebody else; try again"
         )))
     });
-    let changed = work.await?;
+    let (changed, not_forced) = work.await?;
     api.asked.settings_changed().await?;
-    Ok(Json(changed))
+    match not_forced {
+        None => Ok(Json(changed)),
+        Some(why) => Err(ApiError::failed(format!(
+            "the change is made, and a power failure may still take it back: {why}"
+        ))),
+    }
 }
 
 /// Files are waited for, but not here.
@@ -198,28 +206,41 @@ fn text_in(bytes: io::Result<Vec<u8>>, file: &Path) -> io::Result<Option<String>
     }
 }
 
-/// Whether the file was replaced: it is not when it no longer holds what it did. A file that is a link stays one:
-/// what it points to is replaced, and keeps its mode and its owner.
-fn replace(file: &Path, prepared: &Prepared) -> Result<bool, ApiError> {
-    let failed =
-        |error: &dyn std::error::Error| ApiError::failed(format!("nothing was changed: {}", said(error)));
+/// What came of writing the file.
+#[derive(Debug, PartialEq, Eq)]
+enum Written {
+    Replaced,
+    /// Replaced, but a power failure may take that back: why.
+    NotForced(String),
+    /// It no longer held what it did, and was left alone.
+    Left,
+}
+
+/// Replaces the file, unless it holds something else by now. A file that is a link stays one: what it points to is
+/// replaced, and keeps its mode and, as far as this process may give it away, its owner.
+fn replace(file: &Path, prepared: &Prepared) -> Result<Written, ApiError> {
     let (real, mode, owner) = match fs::metadata(file) {
         Ok(data) => {
-            let real = fs::canonicalize(file).map_err(|error| failed(&error))?;
+            let real = fs::canonicalize(file).map_err(|error| not_written(&error))?;
             (real, data.permissions().mode() & 0o7777, Some((data.uid(), data.gid())))
         }
         Err(_) => (file.to_owned(), NEW_MODE, None),
     };
     let unchanged = || text_of(file).is_ok_and(|now| now == prepared.before);
-    let written = durable::write_atomic_if(&real, prepared.text.as_bytes(), mode, unchanged);
-    if !written.map_err(|error| failed(&error))? {
-        return Ok(false);
+    written(durable::write_atomic_if(&real, prepared.text.as_bytes(), mode, owner, unchanged))
+}
+
+fn written(tried: Result<bool, DurableError>) -> Result<Written, ApiError> {
+    match tried {
+        Ok(true) => Ok(Written::Replaced),
+        Ok(false) => Ok(Written::Left),
+        Err(error @ DurableError::NotForced { .. }) => Ok(Written::NotForced(said(&error))),
+        Err(error) => Err(not_written(&error)),
     }
-    if let Some((user, group)) = owner {
-        // Only root can give a file away; for anybody else it is their own already, but for the group perhaps.
-        let _ = chown(&real, Some(user), Some(group));
-    }
-    Ok(true)
+}
+
+fn not_written(error: &dyn std::error::Error) -> ApiError {
+    ApiError::failed(format!("nothing was changed: {}", said(error)))
 }
 
 /// What is to be written, or everything that is wrong.
@@ -451,6 +472,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_changed_is_not_said_to_be_unchanged() {
+        let error = |kind: io::ErrorKind| (Path::new("/c.toml").to_owned(), io::Error::from(kind));
+        let (path, source) = error(io::ErrorKind::StorageFull);
+        match written(Err(DurableError::NotForced { path, source })).unwrap() {
+            Written::NotForced(why) => assert!(why.starts_with("/c.toml is changed, but"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        let (path, source) = error(io::ErrorKind::StorageFull);
+        let said =
+            written(Err(DurableError::NotChanged { doing: "write", path, source })).unwrap_err().body();
+        assert!(said.error.starts_with("nothing was changed: cannot write /c.toml"), "{said:?}");
+    }
+
+    #[test]
     fn a_key_that_stands_twice_is_refused() {
         let read = |text: &'static str| read(Ok(Bytes::from_static(text.as_bytes())));
         assert_eq!(read(r#"{"settings": {"a": 1, "b": null}}"#).unwrap().len(), 2);
@@ -470,16 +505,20 @@ mod tests {
             Prepared { before: before.map(str::to_owned), text: text.into(), changed }
         };
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert!(replace(&file, &prepared(None, "a")).unwrap());
+        assert_eq!(replace(&file, &prepared(None, "a")).unwrap(), Written::Replaced);
         assert_eq!((mode(&file), fs::read_to_string(&file).unwrap().as_str()), (0o600, "a"));
         fs::rename(&file, &real).unwrap();
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink("c.toml", &file).unwrap();
-        assert!(replace(&file, &prepared(Some("a"), "b")).unwrap());
+        assert_eq!(replace(&file, &prepared(Some("a"), "b")).unwrap(), Written::Replaced);
         assert!(file.is_symlink());
         assert_eq!((mode(&real), fs::read_to_string(&real).unwrap().as_str()), (0o640, "b"));
         for before in [None, Some("a")] {
-            assert!(!replace(&file, &prepared(before, "c")).unwrap(), "it holds something else by now");
+            assert_eq!(
+                replace(&file, &prepared(before, "c")).unwrap(),
+                Written::Left,
+                "it holds something else"
+            );
         }
         fs::remove_file(&real).unwrap();
         assert!(text_of(&file).is_err(), "a link to nothing is not taken for no file");
