@@ -1,8 +1,8 @@
 //! The settings as they can be read again: the same layers, with the file as it is now or as it could be.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{fmt, io};
 
 use tokio::sync::mpsc;
 use wemixvisor_core::settings::Resolved;
@@ -26,43 +26,107 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Those in this file, and in the layers that `read` knows besides.
-    pub fn new(file: PathBuf, read: Read) -> Self {
-        Self { file, read, had_content: Arc::default() }
+    /// Those in this file, and in the layers that `read` knows besides. `had_content`: whether the settings that are in
+    /// force came from a file that held anything.
+    pub fn new(file: PathBuf, read: Read, had_content: bool) -> Self {
+        Self { file, read, had_content: Arc::new(Mutex::new(had_content)) }
     }
 
     /// Reads the settings and tells the engine, one after the other: what was read first is told first, so that an
     /// older reading never takes the place of a newer one. Waits for the disk and for the mailbox. The answer is the
     /// sum of the file, where it could be read.
-    ///
-    /// A file that is gone or empty while a supervisor runs is on its way to be replaced, or lost: it does not mean that
-    /// every setting is what it is without a file.
     pub(crate) fn tell(&self, mailbox: &mpsc::Sender<Message>) -> Option<Digest> {
         let mut had_content = self.had_content.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is wrong with a file that cannot be read is said by who reads all layers.
-        let bytes = read_whole(&self.file).ok();
-        let sum = bytes.as_deref().map(Digest::of_bytes);
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-        let is_there = self.file.try_exists().unwrap_or(true);
-        let holds_nothing = !is_there || text.as_ref().is_some_and(|text| text.trim().is_empty());
-        let read = if *had_content && holds_nothing {
-            let state = if is_there { "is empty" } else { "is gone" };
-            Err(vec![format!(
-                "{} {state}; if that is meant, it takes effect with: wemixvisor restart --supervisor-only",
-                self.file.display()
-            )])
-        } else {
-            *had_content = !holds_nothing;
-            (self.read)(text).map(|resolved| Box::new(resolved.settings))
+        let bytes = read_whole(&self.file);
+        let sum = bytes.as_deref().ok().map(Digest::of_bytes);
+        let read = match self.loss(*had_content, &bytes) {
+            Some(loss) => Err(vec![loss]),
+            None => {
+                *had_content = nothing_in(&bytes).is_none();
+                // What is wrong with a file that cannot be read is said by who reads all layers.
+                let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                (self.read)(text).map(|resolved| Box::new(resolved.settings))
+            }
         };
         // Nobody reads it any more when the supervisor ends.
         let _ = mailbox.blocking_send(Message::Settings(read.map_err(|errors| errors.join("\n"))));
         sum
+    }
+
+    /// What is to be said when the file, read just now, held something before and holds nothing any more. Then what is
+    /// in force is not what the file and the other layers say.
+    pub(crate) fn lost(&self, bytes: &io::Result<Vec<u8>>) -> Option<String> {
+        self.loss(*self.had_content.lock().unwrap_or_else(PoisonError::into_inner), bytes)
+    }
+
+    /// A file that is gone or empty while a supervisor runs is on its way to be replaced, or lost: it does not mean that
+    /// every setting is what it is without a file.
+    fn loss(&self, had_content: bool, bytes: &io::Result<Vec<u8>>) -> Option<String> {
+        let state = nothing_in(bytes).filter(|_| had_content)?;
+        Some(format!(
+            "{} {state}, and the settings are still those from before: put back what it held, or go on without it with: \
+             wemixvisor restart --supervisor-only",
+            self.file.display()
+        ))
+    }
+}
+
+/// How it is that a file holds nothing; `None` where it holds something, be it a comment, and where that cannot be told.
+fn nothing_in(bytes: &io::Result<Vec<u8>>) -> Option<&'static str> {
+    match bytes {
+        Ok(bytes) => str::from_utf8(bytes).is_ok_and(|text| text.trim().is_empty()).then_some("is empty"),
+        Err(error) => (error.kind() == io::ErrorKind::NotFound).then_some("is gone"),
     }
 }
 
 impl fmt::Debug for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Configuration").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // A file written in place is just what is to be noticed.
+mod tests {
+    use std::fs;
+
+    use wemixvisor_core::settings::{Layers, resolve};
+
+    use super::*;
+
+    /// A file and its settings; the words that the engine was told when they were refused.
+    fn told(configuration: &Configuration) -> Option<String> {
+        let (tell, mut mailbox) = mpsc::channel(1);
+        configuration.tell(&tell);
+        match mailbox.blocking_recv().unwrap() {
+            Message::Settings(read) => read.err(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_lost_is_not_taken_for_one_without_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let configuration = |had_content| {
+            let layers = Layers { env: vec![("HOME".into(), "/h".into())], ..Layers::default() };
+            let read = move |_: Option<String>| Ok(resolve(&layers).unwrap());
+            Configuration::new(file.clone(), Arc::new(read), had_content)
+        };
+        let lost = |configuration: &Configuration| configuration.lost(&read_whole(&file));
+        let (began_without, began_with) = (configuration(false), configuration(true));
+        assert_eq!((told(&began_without), lost(&began_without)), (None, None));
+        assert!(told(&began_with).unwrap().contains("config.toml is gone"), "by the time it is read again");
+        assert_eq!(told(&began_with), lost(&began_with));
+
+        fs::write(&file, "# nothing is set here\n").unwrap();
+        for configuration in [&began_without, &began_with] {
+            assert_eq!((told(configuration), lost(configuration)), (None, None), "a comment is something");
+        }
+        fs::write(&file, " \n").unwrap();
+        for configuration in [&began_without, &began_with] {
+            assert!(lost(configuration).unwrap().contains("is empty"));
+            assert_eq!(told(configuration), lost(configuration));
+        }
     }
 }

@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -81,11 +81,15 @@ impl DurableError {
 /// [`DurableError::NotChanged`] when nothing was replaced, [`DurableError::NotForced`] when only the directory
 /// could not be forced to the disk.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
-    write_atomic_if(path, bytes, mode, || true).map(drop)
+    write_atomic_if(path, bytes, mode, None, || true).map(drop)
 }
 
 /// The same, if `still` says so when all but the replacing is done: forcing to the disk takes its time, and what is
 /// there may have changed meanwhile. The answer is whether it was replaced.
+///
+/// The file belongs to `owner`, a user and a group, from the start, as far as this process may give it away: only root
+/// gives a file to another user, and anybody else only to a group of their own. A group that is not the wanted one gets
+/// no more than everybody.
 ///
 /// # Errors
 /// As [`write_atomic`].
@@ -93,11 +97,12 @@ pub fn write_atomic_if(
     path: &Path,
     bytes: &[u8],
     mode: u32,
+    owner: Option<(u32, u32)>,
     still: impl FnOnce() -> bool,
 ) -> Result<bool, DurableError> {
     let not_changed = |source| DurableError::NotChanged { doing: "write", path: path.into(), source };
     crash_point("file.begun");
-    let mut file = temporary_beside(path, mode).map_err(not_changed)?;
+    let mut file = temporary_beside(path, mode, owner).map_err(not_changed)?;
     fault("file.write").and_then(|()| file.write_all(bytes)).map_err(not_changed)?;
     crash_point("file.written");
     fault("file.force").and_then(|()| file.as_file().sync_all()).map_err(not_changed)?;
@@ -123,7 +128,7 @@ pub fn copy_atomic(from: &Path, to: &Path, mode: u32) -> Result<Digest, DurableE
     let unreadable = |source| DurableError::Unreadable { path: from.into(), source };
     let not_changed = |source| DurableError::NotChanged { doing: "copy to", path: to.into(), source };
     let mut source = File::open(from).map_err(unreadable)?;
-    let mut file = temporary_beside(to, mode).map_err(not_changed)?;
+    let mut file = temporary_beside(to, mode, None).map_err(not_changed)?;
     let (expected, _) = copy_and_digest(&mut source, file.as_file_mut()).map_err(not_changed)?;
     crash_point("file.written");
     fault("file.force").and_then(|()| file.as_file().sync_all()).map_err(not_changed)?;
@@ -252,12 +257,25 @@ fn sync_dir_of(path: &Path) -> Result<(), DurableError> {
 }
 
 /// An open temporary file beside `path`, on the same file system, removed again unless it is persisted.
-fn temporary_beside(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+fn temporary_beside(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<NamedTempFile> {
     fault("file.make")?;
     let file = tempfile::Builder::new().prefix(&prefix(path)).suffix(TEMPORARY).tempfile_in(parent(path))?;
+    let mode = match owner {
+        // Before the mode: until then nobody else can open it.
+        Some(owner) if !give(file.as_file(), owner)? => mode & !0o070 | mode & (mode & 0o007) << 3,
+        _ => mode,
+    };
     // Not by the open call: the process's umask must not decide.
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     Ok(file)
+}
+
+/// Gives a file away as far as that is allowed; the answer is whether the group has it.
+fn give(file: &File, (user, group): (u32, u32)) -> io::Result<bool> {
+    if fchown(file, Some(user), Some(group)).is_err() {
+        let _ = fchown(file, None, Some(group));
+    }
+    Ok(file.metadata()?.gid() == group)
 }
 
 /// How temporary files are called: `.<name>.<random><TEMPORARY>`.
@@ -370,9 +388,42 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plan.json");
         write_atomic(&path, b"theirs", 0o600).unwrap();
-        assert!(!write_atomic_if(&path, b"ours", 0o600, || false).unwrap());
+        assert!(!write_atomic_if(&path, b"ours", 0o600, None, || false).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         assert_eq!(names(dir.path()), ["plan.json"]);
+    }
+
+    #[test]
+    fn a_file_has_its_owner_before_it_takes_its_place_and_no_other_group_gets_more_than_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let own = fs::metadata(dir.path()).unwrap();
+        let look = |path: &Path| {
+            let data = fs::metadata(path).unwrap();
+            (data.uid(), data.gid(), data.permissions().mode() & 0o7777)
+        };
+        let temporary = || {
+            fs::read_dir(dir.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .find(|path| path.file_name().is_some_and(is_temporary))
+        };
+        // A group that root can give it to, and perhaps nobody else.
+        let other = own.gid() + 1;
+        for (group, mode, without_group) in
+            [(own.gid(), 0o640, 0o640), (other, 0o660, 0o600), (other, 0o664, 0o644), (other, 0o640, 0o600)]
+        {
+            let mut before = None;
+            let still = || {
+                before = temporary().map(|path| look(&path));
+                true
+            };
+            assert!(write_atomic_if(&path, b"x", mode, Some((own.uid(), group)), still).unwrap());
+            let is_kept = look(&path).1 == group;
+            assert!(is_kept || group == other);
+            assert_eq!(look(&path).2, if is_kept { mode } else { without_group }, "{group} {mode:o}");
+            assert_eq!(before, Some(look(&path)), "as it was before it took the place");
+        }
     }
 
     #[test]

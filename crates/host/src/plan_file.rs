@@ -200,12 +200,8 @@ fn replace(path: &Path, text: &str, before: Option<Digest>) -> Result<bool, Plan
         // What cannot be read now is somebody's half of a change: the next try will say so.
         read_at(path).is_ok_and(|now| now.map(|content| content.digest) == before)
     };
-    if !durable::write_atomic_if(&real, text.as_bytes(), mode, unchanged)? {
-        return Ok(false);
-    }
-    // Only root can give a file away; for anybody else it is their own already.
-    let _ = std::os::unix::fs::chown(&real, Some(owner.uid()), Some(owner.gid()));
-    Ok(true)
+    let owner = Some((owner.uid(), owner.gid()));
+    Ok(durable::write_atomic_if(&real, text.as_bytes(), mode, owner, unchanged)?)
 }
 
 /// The lock is held until the file is dropped, or its process ends in whatever way.

@@ -41,6 +41,8 @@ pub struct Loaded {
     pub file: PathBuf,
     /// Whether it was there.
     pub file_found: bool,
+    /// Whether it held anything, be it a comment.
+    pub has_content: bool,
 }
 
 /// Why there are no settings.
@@ -128,6 +130,7 @@ pub fn load_with(given: &Given, text: Option<String>) -> Result<Loaded, LoadErro
         None => read(&file)?,
     };
     let file_found = text.is_some();
+    let has_content = text.as_ref().is_some_and(|text| !text.trim().is_empty());
     if !file_found && given.config.is_some() {
         return Err(LoadError::Missing(file));
     }
@@ -138,7 +141,7 @@ pub fn load_with(given: &Given, text: Option<String>) -> Result<Loaded, LoadErro
     let own_dir = resolved.settings.own_dir();
     match usual_dir {
         Some(usual) if usual != own_dir => Err(LoadError::Moved { file, own_dir }),
-        _ => Ok(Loaded { resolved, file, file_found }),
+        _ => Ok(Loaded { resolved, file, file_found, has_content }),
     }
 }
 
@@ -286,6 +289,15 @@ mod tests {
     }
 
     #[test]
+    fn a_comment_is_content_and_blanks_are_none() {
+        for (text, has_content) in [("# mine\n", true), (" \n", false), ("", false)] {
+            let place = Place::new().with(CONFIG, text);
+            let loaded = load(&place.given(&[], &[("home", "h")])).unwrap();
+            assert_eq!((loaded.file_found, loaded.has_content), (true, has_content), "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_home_with_dots_is_the_same_place_as_without() {
         let place = Place::new();
         fs::create_dir(place.path("q")).unwrap();
@@ -310,7 +322,7 @@ mod tests {
         let place = Place::new();
         let loaded = load(&place.given(&[("HOME", "/nobody")], &[])).unwrap();
         assert_eq!(loaded.file, Path::new("/nobody/.wemixd/wemixvisor/config.toml"));
-        assert!(!loaded.file_found);
+        assert!(!loaded.file_found && !loaded.has_content);
         let apart = place.given(&[("DAEMON_HOME", "/h"), ("DAEMON_WEMIXVISOR_DIR", "/v")], &[]);
         assert_eq!(load(&apart).unwrap().file, Path::new("/v/config.toml"));
     }

@@ -4,7 +4,7 @@
 //! like a change by hand. What guards the API itself, what the supervisor executes, and where everything lies is not
 //! changed from here: a stolen token must not become a program that runs.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::{fmt, fs, io};
@@ -19,7 +19,8 @@ use serde_json::{Map, Value};
 use toml_edit::{DocumentMut, Item, Table};
 use wemixvisor_core::near::{did_you_mean, near};
 use wemixvisor_core::settings::{Applies, Resolved, Row, Setting, TABLE, setting};
-use wemixvisor_host::durable;
+use wemixvisor_host::durable::{self, DurableError};
+use wemixvisor_host::watch::read_whole;
 
 use super::error::ApiError;
 use super::openapi::SettingValues;
@@ -29,6 +30,9 @@ use crate::preparing::said;
 
 /// A new settings file is for the same user.
 const NEW_MODE: u32 = 0o600;
+
+/// What a file holds in which nothing is set any more: an empty one would be taken for one that is lost.
+const NOTHING_SET: &str = "# nothing is set here\n";
 
 /// A change is prepared so often when the file is changed by others meanwhile.
 const TRIES: usize = 3;
@@ -76,12 +80,16 @@ fn each_once<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D
     responses(
         (status = 200, description = "Every setting.", body = wire::Settings),
         (status = 400, description = "The settings on the disk are not valid."),
+        (status = 409, description = "The file is gone or empty: what is in force is not what is on the disk."),
         (status = 500, description = "They cannot be read."),
     )
 )]
 pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>, ApiError> {
     let configuration = api.place.configuration.clone();
     let settings = apart(move || {
+        if let Some(lost) = configuration.lost(&read_whole(&configuration.file)) {
+            return Err(ApiError::conflict(lost));
+        }
         let resolved = (configuration.read)(None).map_err(|errors| ApiError::invalid(errors.join("; ")))?;
         Ok(wire::Settings::of(&configuration.file, &resolved))
     });
@@ -94,6 +102,7 @@ pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>,
     responses(
         (status = 200, description = "What the change would do.", body = wire::Changed),
         (status = 400, description = "It is not valid, with everything that is wrong."),
+        (status = 409, description = "The file is gone or empty: put it back first."),
         (status = 413, description = "The body is too long."),
         (status = 500, description = "The settings cannot be read."),
     )
@@ -116,9 +125,11 @@ pub(super) async fn validate(
     responses(
         (status = 200, description = "What was changed, and when it takes effect.", body = wire::Changed),
         (status = 400, description = "It is not valid, with everything that is wrong. Nothing was changed."),
-        (status = 409, description = "Somebody else changes the file all the time. Nothing was changed."),
+        (status = 409, description = "The file is gone or empty, or somebody else changes it all the time. Nothing \
+                                      was changed."),
         (status = 413, description = "The body is too long."),
-        (status = 500, description = "The file cannot be read or written. Nothing was changed."),
+        (status = 500, description = "The file cannot be read or written, and nothing was changed; or it was changed, \
+                                      but cannot be forced to the disk. The error says which."),
     )
 )]
 pub(super) async fn change(
@@ -131,8 +142,10 @@ pub(super) async fn change(
         let _one = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..TRIES {
             let prepared = prepare(&configuration, &changes)?;
-            if replace(&configuration.file, &prepared)? {
-                return Ok(prepared.changed);
+            match replace(&configuration.file, &prepared)? {
+                Written::Left => {}
+                Written::Replaced => return Ok((prepared.changed, None)),
+                Written::NotForced(why) => return Ok((prepared.changed, Some(why))),
             }
         }
         let file = configuration.file.display();
@@ -140,9 +153,14 @@ pub(super) async fn change(
             "nothing was changed: {file} is being changed by somebody else; try again"
         )))
     });
-    let changed = work.await?;
+    let (changed, not_forced) = work.await?;
     api.asked.settings_changed().await?;
-    Ok(Json(changed))
+    match not_forced {
+        None => Ok(Json(changed)),
+        Some(why) => Err(ApiError::failed(format!(
+            "the change is made, and a power failure may still take it back: {why}"
+        ))),
+    }
 }
 
 /// Files are waited for, but not here.
@@ -176,41 +194,64 @@ struct Prepared {
 
 /// The file's text; `None` when there is none. A link is followed.
 fn text_of(file: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text)),
+    text_in(read_whole(file), file)
+}
+
+/// The same, of what was read from it.
+fn text_in(bytes: io::Result<Vec<u8>>, file: &Path) -> io::Result<Option<String>> {
+    match bytes {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| io::ErrorKind::InvalidData.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !file.is_symlink() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Whether the file was replaced: it is not when it no longer holds what it did. A file that is a link stays one:
-/// what it points to is replaced, and keeps its mode and its owner.
-fn replace(file: &Path, prepared: &Prepared) -> Result<bool, ApiError> {
-    let failed =
-        |error: &dyn std::error::Error| ApiError::failed(format!("nothing was changed: {}", said(error)));
+/// What came of writing the file.
+#[derive(Debug, PartialEq, Eq)]
+enum Written {
+    Replaced,
+    /// Replaced, but a power failure may take that back: why.
+    NotForced(String),
+    /// It no longer held what it did, and was left alone.
+    Left,
+}
+
+/// Replaces the file, unless it holds something else by now. A file that is a link stays one: what it points to is
+/// replaced, and keeps its mode and, as far as this process may give it away, its owner.
+fn replace(file: &Path, prepared: &Prepared) -> Result<Written, ApiError> {
     let (real, mode, owner) = match fs::metadata(file) {
         Ok(data) => {
-            let real = fs::canonicalize(file).map_err(|error| failed(&error))?;
+            let real = fs::canonicalize(file).map_err(|error| not_written(&error))?;
             (real, data.permissions().mode() & 0o7777, Some((data.uid(), data.gid())))
         }
         Err(_) => (file.to_owned(), NEW_MODE, None),
     };
     let unchanged = || text_of(file).is_ok_and(|now| now == prepared.before);
-    let written = durable::write_atomic_if(&real, prepared.text.as_bytes(), mode, unchanged);
-    if !written.map_err(|error| failed(&error))? {
-        return Ok(false);
+    written(durable::write_atomic_if(&real, prepared.text.as_bytes(), mode, owner, unchanged))
+}
+
+fn written(tried: Result<bool, DurableError>) -> Result<Written, ApiError> {
+    match tried {
+        Ok(true) => Ok(Written::Replaced),
+        Ok(false) => Ok(Written::Left),
+        Err(error @ DurableError::NotForced { .. }) => Ok(Written::NotForced(said(&error))),
+        Err(error) => Err(not_written(&error)),
     }
-    if let Some((user, group)) = owner {
-        // Only root can give a file away; for anybody else it is their own already, but for the group perhaps.
-        let _ = chown(&real, Some(user), Some(group));
-    }
-    Ok(true)
+}
+
+fn not_written(error: &dyn std::error::Error) -> ApiError {
+    ApiError::failed(format!("nothing was changed: {}", said(error)))
 }
 
 /// What is to be written, or everything that is wrong.
 fn prepare(configuration: &Configuration, changes: &Map<String, Value>) -> Result<Prepared, ApiError> {
+    let bytes = read_whole(&configuration.file);
+    // With one setting in it the file would be taken, and every other setting would be lost for good.
+    if let Some(lost) = configuration.lost(&bytes) {
+        return Err(ApiError::conflict(format!("nothing was changed: {lost}")));
+    }
     let before = (configuration.read)(None).map_err(invalid)?;
-    let present = text_of(&configuration.file).map_err(|error| {
+    let present = text_in(bytes, &configuration.file).map_err(|error| {
         ApiError::failed(format!("cannot read {}: {error}", configuration.file.display()))
     })?;
     let mut document: DocumentMut = present
@@ -225,7 +266,8 @@ fn prepare(configuration: &Configuration, changes: &Map<String, Value>) -> Resul
             Err(what) => wrong.push(what),
         }
     }
-    let text = document.to_string();
+    let text = Some(document.to_string()).filter(|text| !text.trim().is_empty());
+    let text = text.unwrap_or_else(|| NOTHING_SET.into());
     let after = match (configuration.read)(Some(text.clone())) {
         Ok(after) if wrong.is_empty() => after,
         Ok(_) => return Err(invalid(wrong)),
@@ -355,81 +397,4 @@ impl wire::Changed {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn with(text: &str, changes: &[(&str, Value)]) -> String {
-        let mut document: DocumentMut = text.parse().unwrap();
-        for (key, value) in changes {
-            put(&mut document, key, item(key, value).unwrap());
-        }
-        document.to_string()
-    }
-
-    #[test]
-    fn a_change_leaves_everything_else_as_it_is() {
-        let text =
-            "# mine\nvalidator = true # yes\n\n[node]\n# few\nmax_restarts = 3 # three\nkill = 'never'\n";
-        let changed = with(text, &[("node.max_restarts", json!(7)), ("validator", json!(false))]);
-        assert_eq!(changed, text.replace("= 3", "= 7").replace("= true", "= false"));
-        let removed = with(text, &[("node.kill", Value::Null), ("upgrade.late", json!("refuse"))]);
-        assert!(
-            removed.ends_with("[upgrade]\nlate = \"refuse\"\n") && !removed.contains("kill"),
-            "{removed}"
-        );
-        assert_eq!(with("", &[("debug", Value::Null)]), "");
-        assert_eq!(
-            with("node.kill = 'never'\n", &[("node.kill", json!("allowed"))]),
-            "node.kill = \"allowed\"\n"
-        );
-    }
-
-    #[test]
-    fn what_guards_and_what_runs_is_not_changed() {
-        for key in ["api.listen", "hooks.pre_upgrade", "home", "logs.file", "heights.rpc_addresses"] {
-            assert!(changeable(key).unwrap_err().contains("not changed over the API"), "{key}");
-        }
-        assert!(changeable("node.kil").unwrap_err().contains("did you mean node.kill?"));
-        assert!(changeable("node.kill").is_ok());
-        for value in [json!(-1), json!(1.5), json!({}), json!([1])] {
-            assert!(item("node.max_restarts", &value).is_err(), "{value}");
-        }
-    }
-
-    #[test]
-    fn a_key_that_stands_twice_is_refused() {
-        let read = |text: &'static str| read(Ok(Bytes::from_static(text.as_bytes())));
-        assert_eq!(read(r#"{"settings": {"a": 1, "b": null}}"#).unwrap().len(), 2);
-        for text in [r#"{"settings": {"a": 1, "a": 2}}"#, r#"{"settings": {"a": 1}, "settings": {}}"#] {
-            assert_eq!(read(text).unwrap_err().body().code, "invalid", "{text}");
-        }
-        let said = read(r#"{"settings": {"a": 1, "a": 1}}"#).unwrap_err().body().error;
-        assert!(said.contains(r#"the key "a" stands twice"#), "{said}");
-    }
-
-    #[test]
-    fn a_file_that_is_a_link_stays_one_and_what_others_write_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let (file, real) = (dir.path().join("config.toml"), dir.path().join("c.toml"));
-        let prepared = |before: Option<&str>, text: &str| {
-            let changed = wire::Changed { file: String::new(), changes: Vec::new() };
-            Prepared { before: before.map(str::to_owned), text: text.into(), changed }
-        };
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert!(replace(&file, &prepared(None, "a")).unwrap());
-        assert_eq!((mode(&file), fs::read_to_string(&file).unwrap().as_str()), (0o600, "a"));
-        fs::rename(&file, &real).unwrap();
-        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
-        std::os::unix::fs::symlink("c.toml", &file).unwrap();
-        assert!(replace(&file, &prepared(Some("a"), "b")).unwrap());
-        assert!(file.is_symlink());
-        assert_eq!((mode(&real), fs::read_to_string(&real).unwrap().as_str()), (0o640, "b"));
-        for before in [None, Some("a")] {
-            assert!(!replace(&file, &prepared(before, "c")).unwrap(), "it holds something else by now");
-        }
-        fs::remove_file(&real).unwrap();
-        assert!(text_of(&file).is_err(), "a link to nothing is not taken for no file");
-    }
-}
+mod tests;

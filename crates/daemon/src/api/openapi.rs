@@ -88,7 +88,10 @@ pub fn document() -> OpenApi {
 /// The API's document, OpenAPI 3.1.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "supervisor", operation_id = "openapi",
-    responses((status = 200, description = "This document.", body = Object, content_type = "application/json"))
+    responses(
+        (status = 200, description = "This document.", body = Object, content_type = "application/json"),
+        (status = 503, description = "There are too many clients; try again later."),
+    )
 )]
 pub(super) async fn served() -> HttpResponse {
     ([(header::CONTENT_TYPE, "application/json")], TEXT).into_response()
@@ -128,12 +131,10 @@ fn error_bodies(document: &mut OpenApi) {
 
 /// Without a supervisor there is no other answer.
 fn no_supervisor_answers(document: &mut OpenApi) {
-    let text = "No supervisor runs, or it is ending, or has as many listeners as it can have.";
+    let text = "No supervisor runs, or it is ending, or has as many clients as it can have.";
     let none = shared(document, "Unavailable", text);
-    for (path, _, operation) in operations(document) {
-        if path != "/openapi.json" {
-            answer(operation, 503, &none);
-        }
+    for (_, _, operation) in operations(document) {
+        answer(operation, 503, &none);
     }
 }
 

@@ -86,7 +86,8 @@ fn handle(mailbox: mpsc::Sender<Message>, home: &Home) -> Handle {
         cwd: home.root().into(),
         keeper_in: home.wemixvisor().into(),
     };
-    let configuration = Configuration::new(home.root().join("config.toml"), Arc::new(|_| Err(Vec::new())));
+    let configuration =
+        Configuration::new(home.root().join("config.toml"), Arc::new(|_| Err(Vec::new())), false);
     Handle::new(mailbox, successor, configuration)
 }
 

@@ -83,7 +83,8 @@ async fn serve(
     let mut terms = signal(SignalKind::terminate()).map_err(signals)?;
     let mut ints = signal(SignalKind::interrupt()).map_err(signals)?;
     let _log = log::start(&settings, &home, &context.global, context.no_color);
-    let place = Place { log: settings.node_log(), configuration: context.configuration(loaded.file) };
+    // Its own answers are those without a supervisor: no settings are in force then that the file could lose.
+    let place = Place { log: settings.node_log(), configuration: context.configuration(loaded.file, false) };
     let files = Arc::new(FilesApi::new(home.clone(), settings.clone()));
     let same = supervisors.enabled && supervisors.address() == settings.api.address();
     let beside = Beside::listen(&home, settings.api, files, place).await.map_err(|error| {

@@ -184,8 +184,8 @@ impl Context {
             .map_err(|error| Failure::failed(format!("cannot tell where this program lies: {error}")))
     }
 
-    /// Where the settings come from, to be read again.
-    fn configuration(&self, file: PathBuf) -> Configuration {
+    /// Where the settings come from, to be read again. `had_content`: whether what is in force came from a file.
+    fn configuration(&self, file: PathBuf, had_content: bool) -> Configuration {
         let given = self.given(self.global.config.clone());
         let read = move |text: Option<String>| {
             let loaded = settings::load_with(&given, text).map_err(|error| match error {
@@ -194,7 +194,7 @@ impl Context {
             })?;
             Ok(loaded.resolved)
         };
-        Configuration::new(file, Arc::new(read))
+        Configuration::new(file, Arc::new(read), had_content)
     }
 
     fn home_of(&self, settings: &Settings) -> Result<Home, Failure> {

@@ -29,7 +29,8 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
         }
     }
     let (loaded, home) = context.home()?;
-    let (settings, config) = (loaded.resolved.settings, loaded.file);
+    let configuration = context.configuration(loaded.file, loaded.has_content);
+    let settings = loaded.resolved.settings;
     let successor = successor_of(context, &home)?;
     let _log = log::start(&settings, &home, &context.global, context.no_color);
     let node_args = node_args(context, &home);
@@ -41,7 +42,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Failure> {
         environment: context.environment.clone(),
         successor,
         mirror_output: !context.global.background,
-        configuration: context.configuration(config),
+        configuration,
     };
     wemixvisor_daemon::run(start).map_err(|error| match &error {
         BootError::Lock(LockError::Held { .. }) | BootError::DataDir(_) => Failure::refused(said(&error)),

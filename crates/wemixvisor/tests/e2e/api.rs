@@ -169,6 +169,39 @@ fn the_settings_are_changed_over_the_api_and_the_api_by_the_settings() {
 }
 
 #[test]
+fn a_lost_settings_file_is_not_made_anew_over_the_api() {
+    let home = home();
+    home.set("node.max_restarts", "7");
+    let api = TestApi::of(&home);
+    let supervisor = home.start();
+    let file = home.wemixvisor().join("config.toml");
+    let held = std::fs::read(&file).unwrap();
+    let change = json!({"settings": {"validator": false}});
+    let aside = file.with_extension("aside");
+    for (state, lose) in [
+        ("is gone", &(|| std::fs::rename(&file, &aside).unwrap()) as &dyn Fn()),
+        ("is empty", &|| std::fs::write(&file, "").unwrap()),
+    ] {
+        lose();
+        for (method, path, body) in [
+            ("GET", "/api/v1/config", None),
+            ("POST", "/api/v1/config/validate", Some(&change)),
+            ("PUT", "/api/v1/config", Some(&change)),
+        ] {
+            let (status, said) = api.ask(method, path, body);
+            assert_eq!((status, &said["code"]), (409, &json!("conflict")), "{method} {path}: {said:#}");
+            let text = said["error"].as_str().unwrap();
+            assert!(text.contains(state) && text.contains("restart --supervisor-only"), "{text}");
+        }
+        assert_eq!(home.status().unwrap()["node"]["max_restarts"], 7, "{state}");
+        std::fs::write(&file, &held).unwrap();
+        assert_eq!(api.ask("PUT", "/api/v1/config", Some(&change)).0, 200, "put back after it {state}");
+        assert_eq!(home.status().unwrap()["node"]["max_restarts"], 7);
+    }
+    assert_eq!(supervisor.stop(), 0);
+}
+
+#[test]
 fn a_token_is_taken_back_whatever_the_settings_say() {
     let home = home();
     let supervisor = home.start();
