@@ -87,12 +87,20 @@ impl fmt::Debug for Configuration {
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // A file written in place is just what is to be noticed.
-mod tests {
+pub(crate) mod tests {
     use std::fs;
+    use std::path::Path;
 
     use wemixvisor_core::settings::{Layers, resolve};
 
     use super::*;
+
+    /// Whatever the file holds, the settings are the defaults.
+    pub(crate) fn defaults(file: &Path, had_content: bool) -> Configuration {
+        let layers = Layers { env: vec![("HOME".into(), "/h".into())], ..Layers::default() };
+        let read = move |_: Option<String>| Ok(resolve(&layers).unwrap());
+        Configuration::new(file.into(), Arc::new(read), had_content)
+    }
 
     /// A file and its settings; the words that the engine was told when they were refused.
     fn told(configuration: &Configuration) -> Option<String> {
@@ -108,13 +116,8 @@ mod tests {
     fn a_file_that_is_lost_is_not_taken_for_one_without_settings() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.toml");
-        let configuration = |had_content| {
-            let layers = Layers { env: vec![("HOME".into(), "/h".into())], ..Layers::default() };
-            let read = move |_: Option<String>| Ok(resolve(&layers).unwrap());
-            Configuration::new(file.clone(), Arc::new(read), had_content)
-        };
         let lost = |configuration: &Configuration| configuration.lost(&read_whole(&file));
-        let (began_without, began_with) = (configuration(false), configuration(true));
+        let (began_without, began_with) = (defaults(&file, false), defaults(&file, true));
         assert_eq!((told(&began_without), lost(&began_without)), (None, None));
         assert!(told(&began_with).unwrap().contains("config.toml is gone"), "by the time it is read again");
         assert_eq!(told(&began_with), lost(&began_with));

@@ -1,9 +1,9 @@
-use std::sync::Arc;
+//! Settings changed over the API: what becomes of the file, and what is refused.
 
 use serde_json::json;
-use wemixvisor_core::settings::{Layers, resolve};
 
 use super::*;
+use crate::configuration::tests::defaults;
 
 fn with(text: &str, changes: &[(&str, Value)]) -> String {
     let mut document: DocumentMut = text.parse().unwrap();
@@ -31,12 +31,7 @@ fn a_change_leaves_everything_else_as_it_is() {
 fn a_file_that_is_lost_is_not_made_anew_and_one_without_settings_is_not_empty() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.toml");
-    let configuration = |had_content| {
-        let layers = Layers { env: vec![("HOME".into(), "/h".into())], ..Layers::default() };
-        let read = move |_: Option<String>| Ok(resolve(&layers).unwrap());
-        Configuration::new(file.clone(), Arc::new(read), had_content)
-    };
-    let (lost, fresh) = (configuration(true), configuration(false));
+    let (lost, fresh) = (defaults(&file, true), defaults(&file, false));
     let set = Map::from_iter([("validator".to_owned(), json!(true))]);
     let refused = |set| prepare(&lost, set).err().map(|error| error.body());
     let is_refused = |with: &str| {
