@@ -239,7 +239,7 @@ async fn supervise(start: Start) -> Result<ExitWith, BootError> {
         target,
         running: running(&home, &state, clock.now().wall),
         last_exit: last_exit(&home, &state, clock.now().wall),
-        plans: recorded::plans(&home),
+        plans: recorded::own_plans(&home).0,
         finished: recorded.finished(),
         last_upgrade: recorded.history.first().cloned(),
         last_committed: recorded.last_committed().cloned(),
@@ -409,7 +409,7 @@ fn watch_files(
         // On the watch's own thread: it may wait for the mailbox.
         if changed == plans {
             tell_plans(&home, &tell, |home| {
-                let (plans, sum) = recorded::plans_with_sum(home);
+                let (plans, sum) = recorded::own_plans(home);
                 (Input::Plans(plans), sum)
             })
         } else {

@@ -21,28 +21,37 @@ pub struct Configuration {
     pub file: PathBuf,
     /// How the settings are read.
     pub read: Read,
-    /// Whether the file held anything when it was read last. Held while it is read and told.
-    had_content: Arc<Mutex<bool>>,
+    /// Held while the file is read and told.
+    told: Arc<Mutex<Told>>,
+}
+
+/// What the file held when it was read last.
+struct Told {
+    /// Whether it held anything.
+    had_content: bool,
+    /// Its sum, `None` where it could not be read; nothing before the engine was told.
+    sum: Option<Option<Digest>>,
 }
 
 impl Configuration {
     /// Those in this file, and in the layers that `read` knows besides. `had_content`: whether the settings that are in
     /// force came from a file that held anything.
     pub fn new(file: PathBuf, read: Read, had_content: bool) -> Self {
-        Self { file, read, had_content: Arc::new(Mutex::new(had_content)) }
+        Self { file, read, told: Arc::new(Mutex::new(Told { had_content, sum: None })) }
     }
 
     /// Reads the settings and tells the engine, one after the other: what was read first is told first, so that an
     /// older reading never takes the place of a newer one. Waits for the disk and for the mailbox. The answer is the
     /// sum of the file, where it could be read.
     pub(crate) fn tell(&self, mailbox: &mpsc::Sender<Message>) -> Option<Digest> {
-        let mut had_content = self.had_content.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = read_whole(&self.file);
         let sum = bytes.as_deref().ok().map(Digest::of_bytes);
-        let read = match self.loss(*had_content, &bytes) {
+        told.sum = Some(sum);
+        let read = match self.loss(told.had_content, &bytes) {
             Some(loss) => Err(vec![loss]),
             None => {
-                *had_content = nothing_in(&bytes).is_none();
+                told.had_content = nothing_in(&bytes).is_none();
                 // What is wrong with a file that cannot be read is said by who reads all layers.
                 let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
                 (self.read)(text).map(|resolved| Box::new(resolved.settings))
@@ -56,7 +65,13 @@ impl Configuration {
     /// What is to be said when the file, read just now, held something before and holds nothing any more. Then what is
     /// in force is not what the file and the other layers say.
     pub(crate) fn lost(&self, bytes: &io::Result<Vec<u8>>) -> Option<String> {
-        self.loss(*self.had_content.lock().unwrap_or_else(PoisonError::into_inner), bytes)
+        self.loss(self.told.lock().unwrap_or_else(PoisonError::into_inner).had_content, bytes)
+    }
+
+    /// Whether the engine was told what the file holds, read just now: it may be half of what somebody writes.
+    pub(crate) fn is_told(&self, bytes: &io::Result<Vec<u8>>) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).sum;
+        told.is_none_or(|sum| sum == bytes.as_deref().ok().map(Digest::of_bytes))
     }
 
     /// A file that is gone or empty while a supervisor runs is on its way to be replaced, or lost: it does not mean that
@@ -102,8 +117,8 @@ pub(crate) mod tests {
         Configuration::new(file.into(), Arc::new(read), had_content)
     }
 
-    /// A file and its settings; the words that the engine was told when they were refused.
-    fn told(configuration: &Configuration) -> Option<String> {
+    /// The engine is told; the words that it hears where the settings are refused.
+    pub(crate) fn told(configuration: &Configuration) -> Option<String> {
         let (tell, mut mailbox) = mpsc::channel(1);
         configuration.tell(&tell);
         match mailbox.blocking_recv().unwrap() {
@@ -118,13 +133,16 @@ pub(crate) mod tests {
         let file = dir.path().join("config.toml");
         let lost = |configuration: &Configuration| configuration.lost(&read_whole(&file));
         let (began_without, began_with) = (defaults(&file, false), defaults(&file, true));
+        assert!(began_with.is_told(&read_whole(&file)), "nobody was told anything");
         assert_eq!((told(&began_without), lost(&began_without)), (None, None));
         assert!(told(&began_with).unwrap().contains("config.toml is gone"), "by the time it is read again");
         assert_eq!(told(&began_with), lost(&began_with));
 
         fs::write(&file, "# nothing is set here\n").unwrap();
         for configuration in [&began_without, &began_with] {
+            assert!(!configuration.is_told(&read_whole(&file)));
             assert_eq!((told(configuration), lost(configuration)), (None, None), "a comment is something");
+            assert!(configuration.is_told(&read_whole(&file)));
         }
         fs::write(&file, " \n").unwrap();
         for configuration in [&began_without, &began_with] {

@@ -251,6 +251,14 @@ impl Effects {
         // What the node itself is told wins over the setting, for the node.
         let told = value_of_flag(&args, "datadir").map(|dir| self.home.root().join(dir));
         let data_dirs: Vec<_> = iter::once(set.clone()).chain(told.filter(|told| *told != set)).collect();
+        // It was there when the supervisor began. In an empty one a node would begin anew, from block 0.
+        if !self.home.data().is_dir() {
+            return Err(format!(
+                "the data directory {} is not there any more: a node would begin anew in an empty one. Bring it back \
+                 (is a disk not mounted?), or make it: mkdir",
+                self.home.data().display()
+            ));
+        }
         // Made now, so that they can be locked from the first start on.
         for dir in &data_dirs {
             durable::create_dirs(dir).map_err(|error| said(&error))?;
@@ -340,7 +348,7 @@ impl Effects {
                     format!("upgrade {name} is off the schedule")
                 }
             };
-            let result = recorded::edit_plans(home, &edit);
+            let result = recorded::edit_own_plans(home, &edit);
             let mut failed = false;
             let input = match ticket {
                 Some(ticket) => Input::PlansEdited { ticket, result, message },
@@ -363,7 +371,7 @@ impl Effects {
             if edited.await.unwrap_or_default() {
                 tokio::time::sleep(TAKE_OFF_AGAIN).await;
                 // The engine sees it in the file and decides anew: it may have been ordered again by now.
-                let read = |home: &Home| (Input::Plans(recorded::plans(home)), ());
+                let read = |home: &Home| (Input::Plans(recorded::own_plans(home).0), ());
                 tokio::task::spawn_blocking(move || tell_plans(&again, &told, read));
             }
         });

@@ -10,6 +10,7 @@ use wemixvisor_core::plan::{Plan, PlanName};
 use wemixvisor_core::plan_file;
 use wemixvisor_core::time::WallMs;
 use wemixvisor_core::upgrade::{Outcome, Record};
+use wemixvisor_host::data_lock::DATA_SUPERVISOR_LOCK;
 use wemixvisor_host::digest::Digest;
 use wemixvisor_host::home::{Home, same_place};
 use wemixvisor_host::keeper::{NodeExit, WaitStatus};
@@ -141,22 +142,44 @@ pub(crate) fn set_data_dir(batch: &mut Batch<'_>, home: &Path, data: &Path) -> R
 /// # Errors
 /// In words: why the file cannot be used.
 pub fn plans(home: &Home) -> Result<Vec<Plan>, String> {
-    plans_with_sum(home).0
+    plans_and_sum(home, no_directory).0
 }
 
-/// The same, and the sum of what the file held when it could be read, also where it cannot be used.
-pub(crate) fn plans_with_sum(home: &Home) -> (Result<Vec<Plan>, String>, Option<Digest>) {
+/// The same for the supervisor that has the data directory, and the sum of what the file held when it could be read,
+/// also where it cannot be used. A disk that is not mounted any more takes back no plan.
+pub(crate) fn own_plans(home: &Home) -> (Result<Vec<Plan>, String>, Option<Digest>) {
+    plans_and_sum(home, other_directory)
+}
+
+fn plans_and_sum(
+    home: &Home,
+    absence_means_nothing: impl Fn(&Home) -> Option<String>,
+) -> (Result<Vec<Plan>, String>, Option<Digest>) {
     match plan_bytes::read(home) {
         Err(error) => (Err(said(&error)), error.digest()),
-        // A disk that is not mounted takes back no plan.
-        Ok(None) if !home.data().is_dir() => {
-            (Err(format!("the data directory {} is not there", home.data().display())), None)
-        }
-        Ok(None) => (Ok(Vec::new()), None),
+        Ok(None) => (absence_means_nothing(home).map_or(Ok(Vec::new()), Err), None),
         Ok(Some(content)) => {
             (plan_file::parse(&content.text).map_err(|error| said(&error)), Some(content.digest))
         }
     }
+}
+
+fn no_directory(home: &Home) -> Option<String> {
+    (!home.data().is_dir()).then(|| format!("the data directory {} is not there", home.data().display()))
+}
+
+/// Why the data directory is not the one that this supervisor has taken, if it is not: that one holds its lock.
+fn other_directory(home: &Home) -> Option<String> {
+    no_directory(home).or_else(|| {
+        (!home.data().join(DATA_SUPERVISOR_LOCK).exists()).then(|| {
+            format!(
+                "{} is not the data directory any more that it was (is a disk not mounted?): it holds neither a plan \
+                 file nor the supervisor's lock, and the plans stay as they were. Bring it back; if it is meant to be \
+                 another one: wemixvisor restart --supervisor-only",
+                home.data().display()
+            )
+        })
+    })
 }
 
 /// A word of warning where plans wait in the data directory `usual`, which is not the one of the node: a command that
@@ -175,6 +198,15 @@ pub(crate) fn plans_elsewhere(home: &Home, usual: &Path) -> Option<String> {
         names.join(", "),
         home.data().display()
     ))
+}
+
+/// Changes the plan file for the supervisor that has the data directory: a new file in another directory would take
+/// the place of all plans. Otherwise as [`edit_plans`].
+pub(crate) fn edit_own_plans(home: &Home, edit: &PlanEdit) -> Result<Vec<Plan>, String> {
+    match other_directory(home).filter(|_| !home.plan_file().exists()) {
+        Some(problem) => Err(problem),
+        None => edit_plans(home, edit),
+    }
 }
 
 /// Changes the plan file; the answer is what it now means. Blocks, for up to 5 s when others edit it.

@@ -7,6 +7,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use std::{fmt, fs, io};
 
 use axum::Json;
@@ -30,6 +31,12 @@ use crate::preparing::said;
 
 /// A new settings file is for the same user.
 const NEW_MODE: u32 = 0o600;
+
+/// A change by hand that is not in force after this time is not waited for any more.
+const OTHERS_LIMIT: Duration = Duration::from_secs(3);
+
+/// How often the file is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a file holds in which nothing is set any more: an empty one would be taken for one that is lost.
 const NOTHING_SET: &str = "# nothing is set here\n";
@@ -102,7 +109,7 @@ pub(super) async fn show(State(api): State<Api>) -> Result<Json<wire::Settings>,
     responses(
         (status = 200, description = "What the change would do.", body = wire::Changed),
         (status = 400, description = "It is not valid, with everything that is wrong."),
-        (status = 409, description = "The file is gone or empty: put it back first."),
+        (status = 409, description = "The file is gone or empty, or was changed just now. Nothing was changed."),
         (status = 413, description = "The body is too long."),
         (status = 500, description = "The settings cannot be read."),
     )
@@ -113,7 +120,10 @@ pub(super) async fn validate(
 ) -> Result<Json<wire::Changed>, ApiError> {
     let changes = read(body)?;
     let configuration = api.place.configuration.clone();
-    let work = apart(move || Ok(prepare(&configuration, &changes)?.changed));
+    let work = apart(move || {
+        wait_for_others(&configuration);
+        Ok(prepare(&configuration, &changes)?.changed)
+    });
     Ok(Json(work.await?))
 }
 
@@ -125,7 +135,7 @@ pub(super) async fn validate(
     responses(
         (status = 200, description = "What was changed, and when it takes effect.", body = wire::Changed),
         (status = 400, description = "It is not valid, with everything that is wrong. Nothing was changed."),
-        (status = 409, description = "The file is gone or empty, or somebody else changes it all the time. Nothing \
+        (status = 409, description = "The file is gone or empty, or somebody else changes it just now. Nothing \
                                       was changed."),
         (status = 413, description = "The body is too long."),
         (status = 500, description = "The file cannot be read or written, and nothing was changed; or it was changed, \
@@ -141,6 +151,7 @@ pub(super) async fn change(
     let work = apart(move || {
         let _one = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..TRIES {
+            wait_for_others(&configuration);
             let prepared = prepare(&configuration, &changes)?;
             match replace(&configuration.file, &prepared)? {
                 Written::Left => {}
@@ -160,6 +171,15 @@ pub(super) async fn change(
         Some(why) => Err(ApiError::failed(format!(
             "the change is made, and a power failure may still take it back: {why}"
         ))),
+    }
+}
+
+/// What somebody has changed by hand is in force half a second later. Blocks until then, or for [`OTHERS_LIMIT`].
+#[allow(clippy::disallowed_methods)] // A limit on waiting, measured where one waits.
+fn wait_for_others(configuration: &Configuration) {
+    let begun = Instant::now();
+    while !configuration.is_told(&read_whole(&configuration.file)) && begun.elapsed() < OTHERS_LIMIT {
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -249,6 +269,13 @@ fn prepare(configuration: &Configuration, changes: &Map<String, Value>) -> Resul
     // With one setting in it the file would be taken, and every other setting would be lost for good.
     if let Some(lost) = configuration.lost(&bytes) {
         return Err(ApiError::conflict(format!("nothing was changed: {lost}")));
+    }
+    // With a change in it the half of a file would be taken for a whole one.
+    if !configuration.is_told(&bytes) {
+        return Err(ApiError::conflict(format!(
+            "nothing was changed: {} was changed just now, and that is not in force yet; look at it and try again",
+            configuration.file.display()
+        )));
     }
     let before = (configuration.read)(None).map_err(invalid)?;
     let present = text_in(bytes, &configuration.file).map_err(|error| {

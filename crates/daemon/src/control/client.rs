@@ -81,7 +81,11 @@ pub enum ClientError {
         socket: PathBuf,
     },
     /// No answer in time.
-    #[error("the supervisor does not answer: {} has been silent for {} s", socket.display(), limit.as_secs())]
+    #[error(
+        "the supervisor does not answer: {} has been silent for {} s. It may be stopped (SIGSTOP; kill -CONT lets it go \
+         on) or hang on a disk. What was ordered may still be carried out: see wemixvisor status when it answers",
+        socket.display(), limit.as_secs()
+    )]
     Silent {
         /// The socket.
         socket: PathBuf,

@@ -370,3 +370,43 @@ fn b15_a_new_plan_under_the_name_of_one_that_is_rolled_back_is_not_lost() {
     assert_eq!(home.plans()[0]["height"], 2_000_000);
     assert_eq!(home.started(), ["1.0.0", "2.0.0", "1.0.0", "3.0.0", "1.0.0"]);
 }
+
+#[test]
+fn b8_a_data_directory_that_is_not_there_takes_no_plan_back_and_no_new_one() {
+    let home = home_by_order();
+    let supervisor = home.start();
+    home.schedule("v2", 1_000_000);
+    shows(&home, &[("v2", 1_000_000)]);
+    let (data, aside) = (home.data(), home.root().join("aside"));
+    fs::rename(&data, &aside).unwrap();
+    // A practice node makes a directory that is gone.
+    std::os::unix::fs::symlink("nowhere", &data).unwrap();
+    let refused = |why: &str| {
+        home.wait("it is noticed", || problem(&home).filter(|problem| problem.contains("is not there")));
+        let said = home.cli(&["upgrade", "schedule", "v3", "2000000", "--force"]).expect(1);
+        assert!(said.err.contains(why), "{}", said.err);
+        let body = json!({"name": "v3", "height": 2_000_000, "force": true});
+        let (code, answer) = home.ask("POST", "/api/v1/upgrades", Some(&body)).unwrap();
+        assert!(code >= 400 && answer["error"].as_str().unwrap().contains(why), "{code} {answer}");
+        assert!(!home.plan_file().exists());
+        shows(&home, &[("v2", 1_000_000)]);
+    };
+    refused("is not there");
+    // No node begins anew in an empty one.
+    let started = home.started().len();
+    let said = home.cli(&["restart"]).expect(1);
+    assert!(said.err.contains("is not there any more"), "{}", said.err);
+    assert!(!data.exists() && home.started().len() == started);
+    // As when its disk is not mounted.
+    fs::remove_file(&data).unwrap();
+    fs::create_dir(&data).unwrap();
+    refused("is a disk not mounted?");
+    fs::remove_dir(&data).unwrap();
+    fs::rename(&aside, &data).unwrap();
+    home.wait("the file can be read", || problem(&home).is_none().then_some(()));
+    let _ = home.cli(&["start"]).expect(0);
+    home.schedule("v3", 2_000_000);
+    shows(&home, &[("v2", 1_000_000), ("v3", 2_000_000)]);
+    assert_eq!(events(&home, "upgrade_cancelled"), 0);
+    assert_eq!(supervisor.stop(), 0);
+}

@@ -132,8 +132,8 @@ export class Live {
       this.onState("live");
     }
     this.onFrame(frame);
-    // With `hello` nothing has been told yet.
-    if (frame.type !== "hello" && Number.isInteger(frame.seq)) this.seq = frame.seq;
+    // Before it is subscribed nothing has been told yet.
+    if (this.subscribed && Number.isInteger(frame.seq)) this.seq = frame.seq;
   }
 
   listen() {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::configuration::tests::defaults;
+use crate::configuration::tests::{defaults, told};
 
 fn with(text: &str, changes: &[(&str, Value)]) -> String {
     let mut document: DocumentMut = text.parse().unwrap();
@@ -48,6 +48,24 @@ fn a_file_that_is_lost_is_not_made_anew_and_one_without_settings_is_not_empty() 
     assert_eq!(prepare(&lost, &unset).ok().unwrap().text, NOTHING_SET);
     durable::write_atomic(&file, NOTHING_SET.as_bytes(), 0o600).unwrap();
     assert_eq!(prepare(&lost, &set).ok().unwrap().text, format!("validator = true\n{NOTHING_SET}"));
+}
+
+#[test]
+fn a_change_is_not_put_into_half_of_what_somebody_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    let whole = "[node]\nmax_restarts = 7\n";
+    durable::write_atomic(&file, whole.as_bytes(), 0o600).unwrap();
+    let configuration = defaults(&file, true);
+    assert_eq!(told(&configuration), None);
+    let set = Map::from_iter([("validator".to_owned(), json!(true))]);
+    assert!(prepare(&configuration, &set).ok().unwrap().text.contains(whole));
+    durable::write_atomic(&file, b"[node]\n", 0o600).unwrap();
+    let refused = prepare(&configuration, &set).err().unwrap().body();
+    assert!(refused.code == "conflict" && refused.error.contains("was changed just now"), "{refused:?}");
+    // Whoever wrote it meant it: it has stood, and is in force.
+    assert_eq!(told(&configuration), None);
+    assert!(prepare(&configuration, &set).is_ok());
 }
 
 #[test]
