@@ -182,6 +182,17 @@ class Home:
             raise Failed(f"{method} {path}: {answer.status} {text}")
         return json.loads(text)
 
+    @contextlib.contextmanager
+    def stream(self, path):
+        """The lines of a stream of server-sent events, which may be quiet for less than 40 s."""
+        connection = _ControlSocket(os.path.join(self.root, "wemixvisor", "wemixvisor.sock"))
+        try:
+            connection.request("GET", path, headers={"Accept": "text/event-stream"})
+            connection.sock.settimeout(40)
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
     def status(self):
         """The status, or None while the socket is not there yet."""
         try:
